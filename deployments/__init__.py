@@ -1,0 +1,1 @@
+"""How the pipeline runs elsewhere: images, job templates, work pools."""

@@ -1,0 +1,1 @@
+"""The library: everything about the model, nothing about orchestration."""

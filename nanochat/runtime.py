@@ -1,0 +1,132 @@
+"""How a stage runs: its context, its summary, and the ``python -m nanochat.stages.NAME`` entry.
+
+A stage is a function of folders: ``run(ctx, config) -> Summary``. Nothing in a stage asks whether a
+notebook, torchrun, the command line or Prefect started it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from artifacts.errors import NanochatError, UsageError
+from nanochat.config.base import Config
+
+STOPPED_EXIT_CODE = 143  # SIGTERM arrived; the newest checkpoint was saved
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """Where a stage reads and writes.
+
+    inputs: role -> read-only folder. output: empty folder for the payload. attempt: kept between
+    attempts of the same fingerprint (checkpoints, records.jsonl, heartbeat). scratch: thrown away.
+    """
+
+    inputs: dict[str, Path]
+    output: Path
+    attempt: Path
+    scratch: Path
+    seed: int = 0
+    rank: int = 0
+    world_size: int = 1
+    device: str = "cpu"
+
+    @property
+    def is_main(self) -> bool:
+        """True on the rank that writes files and records."""
+        return self.rank == 0
+
+
+class Summary(BaseModel):
+    """What a stage reports when it ends: numbers for tables, and which one matters most."""
+
+    metrics: dict[str, float | int | str] = Field(default_factory=dict)
+    key_metric: str = ""
+
+
+class Job(BaseModel):
+    """The file behind ``--job``: everything one stage process needs, as plain folders."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+    schema_number: int = Field(1, alias="schema")
+    stage: str
+    config: dict[str, Any]
+    inputs: dict[str, str]
+    output: str
+    attempt: str
+
+
+def stage_main(
+    stage: str, config_type: type[Config], run: Callable[[StageContext, Any], Summary]
+) -> None:
+    """Entry of ``python -m nanochat.stages.NAME``: run one stage, write summary.json, exit.
+
+    Exit codes: those of ``NanochatError`` (one line on stderr), 143 after SIGTERM, 1 otherwise.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    try:
+        job = _read_job(stage, sys.argv[1:])
+        config = _validate(config_type, job.config)
+        context = _context(job, getattr(config, "seed", 0))
+        summary = run(context, config)
+        if context.is_main:
+            path = context.attempt / "summary.json"
+            temporary = path.with_suffix(".tmp")
+            temporary.write_text(summary.model_dump_json(), encoding="utf-8")
+            os.replace(temporary, path)
+    except NanochatError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
+
+
+def _read_job(stage: str, argv: list[str]) -> Job:
+    parser = argparse.ArgumentParser(prog=f"python -m nanochat.stages.{stage}")
+    parser.add_argument("--job", type=Path, help="job.json written by the pipeline")
+    parser.add_argument("--config", type=Path, help="JSON file with the stage's config")
+    parser.add_argument("--input", action="append", default=[], metavar="ROLE=DIR")
+    parser.add_argument("--output", type=Path, help="empty folder for what the stage makes")
+    parser.add_argument("--attempt", type=Path, help="folder for checkpoints (default: OUTPUT.attempt)")
+    arguments = parser.parse_args(argv)
+    if arguments.job:
+        return Job.model_validate_json(arguments.job.read_text(encoding="utf-8"))
+    if not arguments.output:
+        raise UsageError("--output is missing", "give an empty folder, or --job FILE")
+    inputs = dict(item.split("=", 1) for item in arguments.input if "=" in item)
+    if len(inputs) != len(arguments.input):
+        raise UsageError(f"--input {arguments.input}", "write each as ROLE=DIR, each role once")
+    config = json.loads(arguments.config.read_text(encoding="utf-8")) if arguments.config else {}
+    attempt = arguments.attempt or arguments.output.with_name(arguments.output.name + ".attempt")
+    return Job(stage=stage, config=config, inputs=inputs, output=str(arguments.output), attempt=str(attempt))
+
+
+def _validate(config_type: type[Config], values: dict[str, Any]) -> Config:
+    try:
+        return config_type.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UsageError(f"config {where} = {first.get('input')!r}: {first['msg']}") from None
+
+
+def _context(job: Job, seed: int) -> StageContext:
+    output, attempt = Path(job.output), Path(job.attempt)
+    rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    for folder in (output, attempt, attempt / "scratch"):
+        folder.mkdir(parents=True, exist_ok=True)
+    if rank == 0 and any(output.iterdir()):
+        raise UsageError(f"output folder {output} is not empty", "give an empty folder")
+    inputs = {role: Path(folder) for role, folder in job.inputs.items()}
+    for role, folder in inputs.items():
+        if not folder.is_dir():
+            raise UsageError(f"input {role}={folder}: no such folder")
+    return StageContext(inputs, output, attempt, attempt / "scratch", seed, rank, world_size)
