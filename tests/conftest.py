@@ -1,0 +1,106 @@
+"""Isolation and skips for every test: no user's home, no telemetry, no network, no silent gap.
+
+``needs("chromium")`` and ``shared_data`` tests are skipped where the thing is absent, and the summary
+says so; named in ``NANOCHAT_REQUIRE=chromium,...`` its absence is a failure instead.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+CRITERIA = ROOT / "docs" / "reliability.md"
+SYSTEM_PACKAGES = {
+    "chromium": ("chromium", "chromium-browser", "google-chrome"),
+    "postgresql": ("postgres", "/usr/lib/postgresql/*/bin/postgres"),
+    "weed": ("weed",),
+}
+KEPT_SETTINGS = {"NANOCHAT_REQUIRE", "NANOCHAT_DATA_MIRROR"}
+
+_home = pytest.StashKey[tempfile.TemporaryDirectory]()
+_absent = pytest.StashKey[Counter]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_home] = tempfile.TemporaryDirectory(prefix="nanochat-tests-", ignore_cleanup_errors=True)
+    config.stash[_absent] = Counter()
+    home = Path(config.stash[_home].name)
+    for name in [name for name in os.environ if name.startswith(("NANOCHAT_", "PREFECT_"))]:
+        if name not in KEPT_SETTINGS:
+            del os.environ[name]
+    os.environ.update(
+        NANOCHAT_HOME=str(home / "nanochat"), PREFECT_HOME=str(home / "prefect"),
+        PREFECT_PROFILES_PATH=str(home / "prefect" / "profiles.toml"),
+        MPLCONFIGDIR=str(home / "matplotlib"), DO_NOT_TRACK="1", PREFECT_SERVER_ANALYTICS_ENABLED="false",
+    )  # fmt: skip
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if _home in config.stash:
+        config.stash[_home].cleanup()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    known = set(re.findall(r"^\| (T\d+) \|", CRITERIA.read_text(encoding="utf-8"), re.MULTILINE))
+    for item in items:
+        for marker in item.iter_markers("criterion"):
+            if unknown := set(marker.args) - known:
+                raise pytest.UsageError(f"{item.nodeid}: criterion {unknown} is not in {CRITERIA.name}")
+            item.extra_keyword_matches.update(marker.args)  # so that -k T22 selects it
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    required = set(filter(None, os.environ.get("NANOCHAT_REQUIRE", "").split(",")))
+    absent = [name for marker in item.iter_markers("needs") for name in marker.args if not find_system(name)]
+    if item.get_closest_marker("shared_data") and not os.environ.get("NANOCHAT_DATA_MIRROR"):
+        absent.append("NANOCHAT_DATA_MIRROR")
+    for name in absent:
+        if name in required:
+            pytest.fail(f"{name} is absent, and NANOCHAT_REQUIRE names it", pytrace=False)
+    if absent:
+        item.config.stash[_absent].update(absent)
+        pytest.skip(f"needs {', '.join(absent)}")
+
+
+def find_system(name: str) -> str | None:
+    """The path of a system package's program, or None. KeyError for a name that nobody declared."""
+    for candidate in SYSTEM_PACKAGES[name]:
+        if found := shutil.which(candidate):
+            return found
+        if matches := sorted(Path("/").glob(candidate[1:])) if candidate.startswith("/") else []:
+            return str(matches[-1])
+    return None
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for name, count in sorted(config.stash[_absent].items()):
+        terminalreporter.write_line(f"skipped {count} test(s): {name} is absent", yellow=True)
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of this checkout."""
+    return ROOT
+
+
+@pytest.fixture
+def chromium() -> str:
+    """The browser's path; for tests marked ``needs("chromium")``."""
+    program = find_system("chromium")
+    assert program
+    return program
+
+
+@pytest.fixture(scope="session")
+def test_output() -> Path:
+    """A folder for what a person may want to look at afterwards (screenshots); git ignores it."""
+    folder = ROOT / "test-output"
+    folder.mkdir(exist_ok=True)
+    return folder
