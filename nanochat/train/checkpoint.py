@@ -126,7 +126,7 @@ def _check_sizes(path: Path) -> dict[str, str]:
 
 def _write(temporary: Path, step: int, tensors: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
     temporary.mkdir()
-    save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, temporary / TENSORS)
+    save_file(_separate(tensors), temporary / TENSORS)
     (temporary / STATE).write_text(json.dumps(state, allow_nan=False), encoding="utf-8")
     files = [
         {"path": name, "size": (temporary / name).stat().st_size, "sha256": digest_into(temporary / name)}
@@ -134,6 +134,18 @@ def _write(temporary: Path, step: int, tensors: dict[str, torch.Tensor], state: 
     ]
     manifest = {"schema": SCHEMA, "step": step, "files": files}
     (temporary / MANIFEST).write_text(json.dumps(manifest, separators=(",", ":")), encoding="utf-8")
+
+
+def _separate(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Contiguous CPU tensors of which no two share memory, as safetensors wants them."""
+    separate: dict[str, torch.Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in tensors.items():
+        plain = tensor.detach().cpu().contiguous()
+        address = plain.untyped_storage().data_ptr()
+        separate[name] = plain.clone() if address in seen else plain
+        seen.add(address)
+    return separate
 
 
 def _retain(folder: Path, step: int, keep: int) -> None:
