@@ -99,9 +99,16 @@ class RecordWriter:
         with self.path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
 
-    def rewind(self, step: int) -> None:
-        """On resume: drop records after ``step`` (and a torn last line), so keys stay unique."""
-        kept = [r for r in read_records(self.path) if r["step"] is None or r["step"] <= step]
+    def rewind(self, step: int, remeasured: str = "") -> None:
+        """On resume: drop records after ``step`` (and a torn last line), so keys stay unique.
+
+        ``remeasured`` names the record that will be measured again at ``step`` itself.
+        """
+        kept = [
+            r
+            for r in read_records(self.path)
+            if r["step"] is None or r["step"] < step or (r["step"] == step and r["name"] != remeasured)
+        ]
         temporary = self.path.with_suffix(".tmp")
         temporary.write_text("".join(json.dumps(r) + "\n" for r in kept), encoding="utf-8")
         os.replace(temporary, self.path)

@@ -1,1 +1,1 @@
-"""TODO"""
+"""The GPT: architecture, attention, key-value cache, loss."""

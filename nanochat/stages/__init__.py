@@ -1,1 +1,1 @@
-"""TODO"""
+"""One file a stage: its config, and ``run(ctx, config) -> Summary``, a function of folders."""

@@ -1,1 +1,1 @@
-"""TODO"""
+"""Training: the loop, its state, checkpoints, and reinforcement learning."""

@@ -1,0 +1,37 @@
+"""What every gradient-training stage can be told."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from nanochat.config.base import Config, runtime_field
+from nanochat.config.optim import OptimConfig
+
+
+class TrainConfig(Config):
+    """Length, batch, precision and cadence of a training stage."""
+
+    steps: int = Field(ge=1, description="optimizer steps")
+    batch_tokens: int = Field(ge=8, description="tokens of one optimizer step, over all ranks")
+    micro_batch: int = Field(ge=1, description="rows of one forward pass on one rank")
+    eval_every: int = Field(ge=1, description="steps between validations; the last step always has one")
+    optim: OptimConfig = OptimConfig()
+    dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="compute dtype; auto asks the hardware")
+    seed: int = Field(42, ge=0, description="of weights, data order and sampling")
+    checkpoint_every: int = runtime_field(100, ge=1, description="steps between checkpoints")
+    log_every: int = runtime_field(10, ge=1, description="steps between records and log lines")
+
+
+class ChatTrainConfig(TrainConfig):
+    """Training of an existing model on a mixture of conversation tasks."""
+
+    mixture: dict[str, int] = Field(min_length=1, description="task -> number of training conversations")
+    val_mixture: dict[str, int] = Field(min_length=1, description="task -> number of validation conversations")
+
+    def task_modules(self) -> list[str]:
+        """Modules of ``nanochat.tasks`` that this mixture depends on, for the fingerprint."""
+        from nanochat.tasks.mixture import task_modules
+
+        return sorted(task_modules([*self.mixture, *self.val_mixture]))

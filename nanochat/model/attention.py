@@ -1,0 +1,92 @@
+"""Causal self-attention with rotary positions, normalised queries and keys, and optional windows.
+
+Shapes: B rows, T tokens, H heads, D head channels, C width, S cached tokens.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nanochat.config.model import ModelConfig
+from nanochat.model.kv_cache import LayerCache
+
+VALUE_GATE_CHANNELS = 12
+
+
+def norm(x: Tensor) -> Tensor:
+    """RMSNorm over the last dimension without learned gain (Zhang and Sennrich, 2019)."""
+    return F.rms_norm(x, (x.size(-1),))
+
+
+class Linear(nn.Linear):
+    """A bias-free matrix kept in fp32 and multiplied in the dtype of its input."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight.to(x.dtype))
+
+
+def rotary_tables(length: int, head_dim: int, base: float) -> tuple[Tensor, Tensor]:
+    """cos and sin of the rotary embedding (Su et al., 2021), each (length, head_dim / 2) fp32."""
+    frequency = base ** -(torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim)
+    angle_TD = torch.outer(torch.arange(length, dtype=torch.float32), frequency)
+    return angle_TD.cos(), angle_TD.sin()
+
+
+def rotate(x_BTHD: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate channel pairs (i, i + D/2) by the position's angle; cos and sin broadcast as (B|1, T, 1, D/2)."""
+    first, second = x_BTHD.chunk(2, dim=-1)
+    return torch.cat((first * cos + second * sin, second * cos - first * sin), dim=-1)
+
+
+class CausalSelfAttention(nn.Module):
+    """Attention of one layer. With ``cache`` the keys and values of earlier tokens come from there."""
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        self.config, self.layer, self.window = config, layer, config.window(layer)
+        kv_width = config.num_kv_heads * config.head_dim
+        self.query = Linear(config.width, config.width)
+        self.key = Linear(config.width, kv_width)
+        self.value = Linear(config.width, kv_width)
+        self.out = Linear(config.width, config.width)
+        gated = config.has_value_embedding(layer)
+        self.value_gate = Linear(VALUE_GATE_CHANNELS, config.num_kv_heads) if gated else None
+
+    def forward(
+        self,
+        x_BTC: Tensor,
+        value_embedding_BTC: Tensor | None,
+        cos_sin: tuple[Tensor, Tensor],
+        cache: LayerCache | None = None,
+    ) -> Tensor:
+        config = self.config
+        rows, length, _ = x_BTC.shape
+        q = self.query(x_BTC).view(rows, length, config.num_heads, config.head_dim)
+        k = self.key(x_BTC).view(rows, length, config.num_kv_heads, config.head_dim)
+        v = self.value(x_BTC).view(rows, length, config.num_kv_heads, config.head_dim)
+        if self.value_gate is not None and value_embedding_BTC is not None:
+            gate_BTH = 3 * torch.sigmoid(self.value_gate(x_BTC[..., :VALUE_GATE_CHANNELS]))
+            v = v + gate_BTH.unsqueeze(-1) * value_embedding_BTC.view_as(v)
+        q, k = norm(rotate(q, *cos_sin)) * config.qk_scale, norm(rotate(k, *cos_sin)) * config.qk_scale
+        q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+        if cache is not None:
+            k, v, mask = cache.append(k, v, self.window)
+        else:
+            mask = self._window_mask(length, x_BTC.device)
+        y_BHTD = F.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, is_causal=mask is None, enable_gqa=config.num_kv_heads != config.num_heads
+        )
+        return self.out(y_BHTD.transpose(1, 2).reshape(rows, length, config.width))
+
+    def _window_mask(self, length: int, device: torch.device) -> Tensor | None:
+        """None when plain causal attention says the same; else True where a key is visible, (T, T)."""
+        if length <= self.window:
+            return None
+        position = torch.arange(length, device=device)
+        back = position[:, None] - position[None, :]
+        return (back >= 0) & (back <= self.window)

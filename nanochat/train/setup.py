@@ -1,0 +1,104 @@
+"""What a training process decides before the first step: device, dtype, process group, signals."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+import torch.distributed as dist
+
+from nanochat.runtime import StageContext
+
+logger = logging.getLogger(__name__)
+
+Dtype = Literal["auto", "float32", "bfloat16"]
+
+
+def resolve_device() -> torch.device:
+    """This rank's GPU where there is one, else the CPU."""
+    if torch.cuda.is_available():
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(device)
+        return device
+    return torch.device("cpu")
+
+
+def resolve_dtype(requested: Dtype, device: torch.device) -> torch.dtype:
+    """The compute dtype: as requested, else bfloat16 where the hardware multiplies it fast."""
+    if requested != "auto":
+        return torch.float32 if requested == "float32" else torch.bfloat16
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+    return torch.bfloat16 if _cpu_multiplies_bfloat16() else torch.float32
+
+
+def _cpu_multiplies_bfloat16() -> bool:
+    """AVX512-BF16 or AMX: without them a bfloat16 matmul is emulated, 20 times slower than fp32."""
+    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, name, lambda: False)() for name in checks)
+
+
+@contextmanager
+def process_group(ctx: StageContext, device: torch.device) -> Iterator[None]:
+    """The collective group of all ranks (none for one rank): NCCL on GPUs, gloo on CPUs."""
+    if ctx.world_size == 1:
+        yield
+        return
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def seed_everything(seed: int) -> None:
+    """Same starting point for every run and rank; sampling code brings its own generators."""
+    torch.manual_seed(seed)
+    torch.use_deterministic_algorithms(True, warn_only=False)
+
+
+class StopRequest:
+    """Turns SIGTERM and the first SIGINT into a flag that the loop reads between steps.
+
+    A second SIGINT interrupts at once. The flag of any rank stops all of them at the same step.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._asked, self._device = False, device
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> StopRequest:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._previous[number] = signal.signal(number, self._ask)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number: int, _frame: object) -> None:
+        if self._asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self._asked = True
+
+    def agreed(self) -> bool:
+        """Whether some rank was asked to stop; a collective call when there are several."""
+        if not dist.is_initialized():
+            return self._asked
+        flag = torch.tensor(float(self._asked), device=self._device)
+        dist.all_reduce(flag, op=dist.ReduceOp.MAX)
+        return bool(flag.item())
+
+
+def all_sum(value: float, device: torch.device) -> float:
+    """Sum of a number over all ranks."""
+    if not dist.is_initialized():
+        return value
+    total = torch.tensor(value, dtype=torch.float64, device=device)
+    dist.all_reduce(total)
+    return float(total.item())

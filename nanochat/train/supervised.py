@@ -1,0 +1,44 @@
+"""Training on next-token targets: what pretraining, midtraining and SFT share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from artifacts.errors import UsageError
+from nanochat.config.training import TrainConfig
+from nanochat.data.loader import PackedLoader
+from nanochat.model.gpt import GPT
+from nanochat.optim.build import MuonAdamW
+from nanochat.runtime import StageContext
+from nanochat.train.loop import Curve, Pace, StepResult, Trainer, accumulate
+from nanochat.train.setup import all_sum
+
+
+def train_supervised(
+    ctx: StageContext,
+    config: TrainConfig,
+    stage: str,
+    model: GPT,
+    optimizer: MuonAdamW,
+    loader: PackedLoader,
+    seq_len: int,
+    val_metric: str,
+    measure: Callable[[], float],
+) -> Curve:
+    """Train ``model`` in place for ``config.steps`` steps of ``config.batch_tokens`` tokens."""
+    per_pass = config.micro_batch * seq_len * ctx.world_size
+    if config.batch_tokens % per_pass:
+        raise UsageError(
+            f"{stage}.batch_tokens = {config.batch_tokens} is not a multiple of {per_pass}",
+            f"micro_batch {config.micro_batch} x seq_len {seq_len} x {ctx.world_size} ranks",
+        )
+
+    def gradients(step: int) -> StepResult:
+        batches = [loader.next() for _ in range(config.batch_tokens // per_pass)]
+        supervised = sum(int((batch.targets_BT >= 0).sum()) for batch in batches)
+        total = all_sum(supervised, model.device)
+        loss = all_sum(accumulate(model, batches, total, ctx.world_size), model.device)
+        return StepResult(loss, config.batch_tokens)
+
+    pace = Pace(config.steps, config.eval_every, config.checkpoint_every, config.log_every)
+    return Trainer(ctx, stage, model, optimizer, loader, pace, val_metric, gradients, measure).run()
