@@ -35,7 +35,7 @@ check: setup ## lint, format, types, layers
 	$(BIN)/lint-imports
 	@if cargo fmt --version >/dev/null 2>&1; then set -x; cargo fmt $(CRATE) --check; \
 		else echo "skipped: cargo fmt is not installed (rustup component add rustfmt)"; fi
-	@if cargo clippy --version >/dev/null 2>&1; then set -x; $(CARGO) clippy $(CRATE) --all-targets -- -D warnings; \
+	@if cargo clippy --version >/dev/null 2>&1; then set -x; $(CARGO) clippy $(CRATE) --all-targets --all-features -- -D warnings; \
 		else echo "skipped: cargo clippy is not installed (rustup component add clippy)"; fi
 
 crate-test: setup
