@@ -1,0 +1,160 @@
+"""Files and folders that appear whole or not at all, and stay after a power cut.
+
+Everything is written under a temporary name in the same folder, synced, then renamed or linked to
+its final name, and the folder is synced. A killed writer leaves only ``.tmp-*`` behind.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from artifacts.errors import DataError, ResourceError
+
+TEMPORARY_PREFIX = ".tmp-"
+CHUNK_BYTES = 1 << 20
+
+_REASONS = {
+    errno.ENOSPC: ("no space left on the device", "free some space and run it again"),
+    errno.EDQUOT: ("the disk quota is used up", "free some space and run it again"),
+    errno.EFBIG: ("the file is larger than this process may write", "raise the limit: ulimit -f"),
+    errno.EACCES: ("permission denied", "change the permissions, or choose another folder"),
+    errno.EPERM: ("operation not permitted", "change the permissions, or choose another folder"),
+    errno.EROFS: ("the file system is read-only", "choose another folder"),
+    errno.EIO: ("input/output error", "check the disk"),
+    errno.ENOTDIR: ("a part of the path is a file", "choose another folder"),
+    errno.ENAMETOOLONG: ("the name is too long", "choose a shorter one"),
+    errno.EMFILE: ("too many open files", "raise the limit: ulimit -n"),
+}
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn what a user can mend (space, permission, limits, disk) into a one-line ResourceError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _REASONS:
+            raise
+        reason, hint = _REASONS[error.errno]
+        raise ResourceError(f"{path}: {reason}", hint) from error
+
+
+def sync_directory(path: Path) -> None:
+    """Make the entries of the folder durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_directories(path: Path) -> None:
+    """Create ``path`` and its parents, durably; existing ones are fine."""
+    with disk_errors(path):
+        if path.is_dir():
+            return
+        make_directories(path.parent)
+        with suppress(FileExistsError):
+            os.mkdir(path)
+            sync_directory(path.parent)
+
+
+def write_file(path: Path, data: bytes | str, *, mode: int = 0o644) -> None:
+    """Write or replace ``path``: readers see the old bytes or all of the new ones."""
+    with _temporary(path, lambda file: _write(file, data), mode) as temporary:
+        os.replace(temporary, path)
+
+
+def create_file_exclusive(path: Path, data: bytes | str, *, mode: int = 0o644) -> bool:
+    """Create ``path`` whole; False, and nothing is changed, if it exists already."""
+    with _temporary(path, lambda file: _write(file, data), mode) as temporary:
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return False
+    return True
+
+
+def copy_file(source: Path, path: Path, *, sha256: str, mode: int = 0o644) -> None:
+    """Copy ``source`` over ``path``. Raises DataError if the bytes copied do not have that sha256."""
+
+    def copy(file: BinaryIO) -> None:
+        if digest_into(source, file) != sha256:
+            raise DataError(
+                f"{source.name} changed while it was copied", "stop what writes to it and run again"
+            )
+
+    with _temporary(path, copy, mode) as temporary:
+        os.replace(temporary, path)
+
+
+def digest_into(source: Path, target: BinaryIO | None = None) -> str:
+    """The sha256 of the file ``source`` in hex; its bytes are also written to ``target`` if given."""
+    digest = hashlib.sha256()
+    with source.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            digest.update(chunk)
+            if target is not None:
+                target.write(chunk)
+    return digest.hexdigest()
+
+
+def publish_directory(temporary: Path, final: Path) -> None:
+    """Sync every file and folder of ``temporary``, rename it to ``final``, sync the parent.
+
+    Raises FileExistsError if ``final`` exists and is not an empty folder.
+    """
+    with disk_errors(final):
+        for folder, _, names in os.walk(temporary, topdown=False):
+            for name in names:
+                _sync_file(Path(folder, name))
+            sync_directory(Path(folder))
+        try:
+            os.rename(temporary, final)
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                raise FileExistsError(errno.EEXIST, "published already", str(final)) from error
+            raise
+        sync_directory(final.parent)
+
+
+def temporary_name() -> str:
+    """A fresh name that no reader takes for a finished file or folder."""
+    return f"{TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(8)}"
+
+
+@contextmanager
+def _temporary(path: Path, fill: Callable[[BinaryIO], None], mode: int) -> Iterator[Path]:
+    """A synced file beside ``path``, for the caller to rename or link; removed if it is still there."""
+    make_directories(path.parent)
+    temporary = path.parent / temporary_name()
+    with disk_errors(path):
+        try:
+            with temporary.open("xb") as file:
+                fill(file)
+                file.flush()
+                os.fchmod(file.fileno(), mode)
+                os.fsync(file.fileno())
+            yield temporary
+            sync_directory(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _write(file: BinaryIO, data: bytes | str) -> None:
+    file.write(data.encode("utf-8") if isinstance(data, str) else data)
+
+
+def _sync_file(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

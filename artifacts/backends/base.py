@@ -1,0 +1,68 @@
+"""What a place to keep objects must offer: bytes by key. A dozen verbs, no rename, no folders.
+
+Keys are legal relative paths (``artifacts.paths.relative_path``). An absent object is a value
+(None, False), never an exception; a storage that fails raises ResourceError, never "absent".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class ObjectInfo:
+    """A listed object; ``age_s`` is measured by the storage's own clock."""
+
+    key: str
+    size: int
+    age_s: float
+
+
+class Backend(Protocol):
+    """Objects by key. Every write is whole: no reader, at no moment, sees a part of an object."""
+
+    @property
+    def url(self) -> str:
+        """The storage's address, for messages."""
+
+    def get(self, key: str) -> bytes | None:
+        """The object, or None."""
+
+    def put(self, key: str, data: bytes) -> None:
+        """Create or replace the object."""
+
+    def put_new(self, key: str, data: bytes) -> bool:
+        """Create the object; False, and nothing changes, if it exists. One of many creators wins."""
+
+    def compare_and_swap(self, key: str, expected: bytes | None, data: bytes) -> bool:
+        """Replace the object if it still is ``expected`` (None: absent); False if it is not."""
+
+    def size(self, key: str) -> int | None:
+        """Bytes of the object, or None."""
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """The objects under the folder-like ``prefix``, in order of their keys."""
+
+    def delete(self, key: str) -> bool:
+        """Remove the object; False if there was none."""
+
+    def touch(self, key: str) -> bool:
+        """Set the object's age to zero, so that gc spares it; False if there is none."""
+
+    def upload(self, key: str, source: Path, *, sha256: str) -> None:
+        """Create or replace the object from a file; DataError if what was read has another sha256."""
+
+    def download(self, key: str, target: Path) -> bool:
+        """Write the object to a new file; False if there is none."""
+
+    def local_path(self, key: str) -> Path | None:
+        """Where the object lies as a file that may be hard-linked and read, or None."""
+
+    def leftovers(self) -> Iterator[ObjectInfo]:
+        """What killed writers left behind; ``delete_leftover`` takes the key."""
+
+    def delete_leftover(self, key: str) -> None:
+        """Remove one of ``leftovers``."""

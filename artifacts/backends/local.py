@@ -1,0 +1,175 @@
+"""Objects as files of one folder. Whole by temporary file and rename; exclusive by hard link."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from artifacts.atomic import (
+    TEMPORARY_PREFIX,
+    copy_file,
+    create_file_exclusive,
+    disk_errors,
+    make_directories,
+    sync_directory,
+    write_file,
+)
+from artifacts.backends.base import ObjectInfo
+from artifacts.errors import DataError, UsageError
+from artifacts.paths import relative_path
+
+_LOCK = ".lock"
+
+
+class LocalBackend:
+    """A folder; it is created at the first write. Blobs uploaded from files are read-only."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+
+    @property
+    def url(self) -> str:
+        """The folder."""
+        return str(self.root)
+
+    def get(self, key: str) -> bytes | None:
+        """The object, or None."""
+        path = self._path(key)
+        with disk_errors(path):
+            try:
+                descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            except FileNotFoundError:
+                return None
+            except OSError as error:
+                if error.errno == errno.ELOOP:
+                    raise DataError(f"{path} is a symbolic link", "a store holds none: remove it") from error
+                raise
+            with open(descriptor, "rb") as file:
+                return file.read()
+
+    def put(self, key: str, data: bytes) -> None:
+        """Create or replace the object."""
+        write_file(self._path(key), data)
+
+    def put_new(self, key: str, data: bytes) -> bool:
+        """Create the object; False, and nothing changes, if it exists."""
+        return create_file_exclusive(self._path(key), data)
+
+    def compare_and_swap(self, key: str, expected: bytes | None, data: bytes) -> bool:
+        """Replace the object if it still is ``expected`` (None: absent)."""
+        if expected is None:
+            return self.put_new(key, data)
+        with self._locked():
+            if self.get(key) != expected:
+                return False
+            self.put(key, data)
+            return True
+
+    def size(self, key: str) -> int | None:
+        """Bytes of the object, or None."""
+        path = self._path(key)
+        with disk_errors(path):
+            try:
+                return path.lstat().st_size
+            except FileNotFoundError:
+                return None
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """The objects under ``prefix``, in order of their keys."""
+        found = [info for info in self._walk(self._path(prefix.rstrip("/"))) if _is_key(info.key)]
+        yield from sorted(found, key=lambda info: info.key)
+
+    def delete(self, key: str) -> bool:
+        """Remove the object; False if there was none."""
+        path = self._path(key)
+        with disk_errors(path):
+            try:
+                path.unlink()
+            except FileNotFoundError:
+                return False
+            sync_directory(path.parent)
+            return True
+
+    def touch(self, key: str) -> bool:
+        """Set the object's age to zero."""
+        path = self._path(key)
+        with disk_errors(path):
+            try:
+                os.utime(path)
+            except FileNotFoundError:
+                return False
+            return True
+
+    def upload(self, key: str, source: Path, *, sha256: str) -> None:
+        """Create or replace the object from a file, read-only."""
+        copy_file(source, self._path(key), sha256=sha256, mode=0o444)
+
+    def download(self, key: str, target: Path) -> bool:
+        """Copy the object to a new file."""
+        path = self._path(key)
+        with disk_errors(target):
+            try:
+                shutil.copyfile(path, target)
+            except FileNotFoundError:
+                if target.parent.is_dir():
+                    return False
+                raise
+            return True
+
+    def local_path(self, key: str) -> Path | None:
+        """The object's own file."""
+        return self._path(key)
+
+    def leftovers(self) -> Iterator[ObjectInfo]:
+        """Temporary files of killed writers."""
+        for info in self._walk(self.root):
+            if info.key.rpartition("/")[2].startswith(TEMPORARY_PREFIX):
+                yield info
+
+    def delete_leftover(self, key: str) -> None:
+        """Remove one temporary file."""
+        assert key.rpartition("/")[2].startswith(TEMPORARY_PREFIX), key
+        (self.root / key).unlink(missing_ok=True)
+
+    def _path(self, key: str) -> Path:
+        return self.root / relative_path(key)
+
+    def _walk(self, folder: Path) -> Iterator[ObjectInfo]:
+        now = time.time()
+        for parent, _, names in os.walk(folder, onerror=_raise_but_absent):
+            for name in names:
+                path = Path(parent, name)
+                try:
+                    status = path.lstat()
+                except FileNotFoundError:
+                    continue  # deleted since it was listed
+                key = path.relative_to(self.root).as_posix()
+                yield ObjectInfo(key, status.st_size, max(0.0, now - status.st_mtime))
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        make_directories(self.root)
+        path = self.root / _LOCK
+        with disk_errors(path), path.open("ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+
+def _is_key(text: str) -> bool:
+    try:
+        relative_path(text)
+    except UsageError:
+        return False
+    return True
+
+
+def _raise_but_absent(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        with disk_errors(Path(str(error.filename))):
+            raise error

@@ -1,0 +1,164 @@
+"""Which project modules a program consists of, read from syntax trees; nothing is imported.
+
+Function-level imports, ``from package import submodule``, relative imports and the ``__init__`` of
+every package on the way are followed. Blocks under ``if TYPE_CHECKING`` never run and are not.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from artifacts.errors import DataError
+
+REGISTRY = "registry"
+_DYNAMIC_CALLS = {"__import__", "import_module", "run_module", "run_path", "spec_from_file_location"}
+
+
+def import_closure(
+    module: str, roots: Mapping[str, Path], only: Mapping[str, Collection[str]] | None = None
+) -> dict[str, Path]:
+    """Every module that ``module`` imports, itself included: dotted name -> file, sorted.
+
+    ``roots``: top-level package -> its folder; other packages are not followed.
+    ``only``: package -> submodules. What the package's ``__init__`` and ``registry`` import from the
+    package is followed for these submodules alone, so a program depends on the ones it uses.
+    Raises DataError for an import from a root that is no module there.
+    """
+    chosen = {package: {REGISTRY, *names} for package, names in (only or {}).items()}
+    found: dict[str, Path] = {}
+    pending = _with_parents(module)
+    while pending:
+        name = pending.pop()
+        if name in found or name.partition(".")[0] not in roots:
+            continue
+        path = _find(name, roots)
+        if path is None:
+            raise DataError(f"module {name} does not exist", "mend the import")
+        found[name] = path
+        for imported in _imports(name, path, roots):
+            if not _left_out(name, imported, chosen):
+                pending += _with_parents(imported)
+    for package, names in chosen.items():
+        for missing in sorted(f"{package}.{item}" for item in names - {REGISTRY} if package in found):
+            if missing not in found and _find(missing, roots) is None:
+                raise DataError(f"module {missing} does not exist", f"choose submodules of {package}")
+    return dict(sorted(found.items()))
+
+
+def dynamic_imports(path: Path) -> list[str]:
+    """``line: call`` for each import that a syntax tree cannot follow (importlib, ``__import__``, runpy)."""
+    hits = []
+    for node in ast.walk(_parse(path)):
+        name = _call_name(node)
+        if name in _DYNAMIC_CALLS:
+            hits.append(f"{node.lineno}: {name}")  # type: ignore[attr-defined]
+    return hits
+
+
+def module_digest(path: Path) -> str:
+    """sha256 of a module's syntax tree without comments, docstrings and positions.
+
+    Empty fields are left out, so that the same source has one digest in every Python version.
+    """
+    return hashlib.sha256(repr(_shape(_parse(path))).encode()).hexdigest()
+
+
+def _parse(path: Path) -> ast.Module:
+    try:
+        return ast.parse(path.read_bytes(), filename=path.name)
+    except SyntaxError as error:
+        raise DataError(f"{path}: line {error.lineno} is not Python", "mend the syntax") from error
+
+
+def _shape(node: Any) -> Any:
+    if isinstance(node, ast.AST):
+        fields = ((name, _shape(value)) for name, value in ast.iter_fields(node) if value not in (None, []))
+        return (type(node).__name__, *sorted(fields, key=lambda field: field[0]))
+    if isinstance(node, list):
+        return [_shape(item) for item in node if not _is_docstring(item)]
+    return node
+
+
+def _is_docstring(node: Any) -> bool:
+    """A string that stands alone as a statement: it has no effect wherever it is."""
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )
+
+
+def _call_name(node: ast.AST) -> str | None:
+    if not isinstance(node, ast.Call):
+        return None
+    if isinstance(node.func, ast.Name):
+        return node.func.id
+    return node.func.attr if isinstance(node.func, ast.Attribute) else None
+
+
+def _find(name: str, roots: Mapping[str, Path]) -> Path | None:
+    top, *rest = name.split(".")
+    base = roots[top].joinpath(*rest)
+    module = base.with_name(base.name + ".py")
+    for candidate in (base / "__init__.py", module) if rest else (base / "__init__.py",):
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+def _with_parents(name: str) -> list[str]:
+    parts = name.split(".")
+    return [".".join(parts[:count]) for count in range(1, len(parts) + 1)]
+
+
+def _left_out(importer: str, imported: str, chosen: Mapping[str, Collection[str]]) -> bool:
+    for package, names in chosen.items():
+        if importer in (package, f"{package}.{REGISTRY}") and imported.startswith(f"{package}."):
+            return imported.removeprefix(f"{package}.").partition(".")[0] not in names
+    return False
+
+
+def _imports(name: str, path: Path, roots: Mapping[str, Path]) -> Iterator[str]:
+    """Dotted names of the modules under ``roots`` that the file imports."""
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    for node in _running_nodes(_parse(path)):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.partition(".")[0] in roots:
+                    yield alias.name
+        elif isinstance(node, ast.ImportFrom):
+            yield from _imports_from(node, package, roots)
+
+
+def _imports_from(node: ast.ImportFrom, package: str, roots: Mapping[str, Path]) -> Iterator[str]:
+    base = node.module or ""
+    if node.level:
+        above = package.split(".")[: len(package.split(".")) - node.level + 1]
+        base = ".".join([*above, *([base] if base else [])])
+    if base.partition(".")[0] not in roots:
+        return
+    yield base
+    for alias in node.names:
+        submodule = f"{base}.{alias.name}"
+        if alias.name != "*" and _find(submodule, roots) is not None:
+            yield submodule
+
+
+def _running_nodes(tree: ast.AST) -> Iterator[ast.AST]:
+    for child in ast.iter_child_nodes(tree):
+        if isinstance(child, ast.If) and _is_type_checking(child.test):
+            for branch in child.orelse:
+                yield branch
+                yield from _running_nodes(branch)
+        else:
+            yield child
+            yield from _running_nodes(child)
+
+
+def _is_type_checking(test: ast.expr) -> bool:
+    name = test.attr if isinstance(test, ast.Attribute) else test.id if isinstance(test, ast.Name) else None
+    return name == "TYPE_CHECKING"

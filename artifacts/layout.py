@@ -1,0 +1,82 @@
+"""The keys of the objects in a store, the same for every backend, and the small records behind them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from artifacts.errors import DataError, UsageError
+from artifacts.paths import is_sha256, segment
+
+STORE = "store.json"
+BLOBS, MANIFESTS, FINGERPRINTS = "blobs/sha256", "manifests", "fingerprints"
+NAMES, ALIASES, LEASES, ATTEMPTS = "names", "aliases", "leases", "attempts"
+
+
+def blob(sha256: str) -> str:
+    """Key of a file's bytes."""
+    return f"{BLOBS}/{_hex(sha256)[:2]}/{sha256}"
+
+
+def manifest(sha256: str) -> str:
+    """Key of a manifest."""
+    return f"{MANIFESTS}/{_hex(sha256)}.json"
+
+
+def fingerprint(stage: str, sha256: str) -> str:
+    """Key of the pointer from a fingerprint to a manifest: the commit point."""
+    return f"{FINGERPRINTS}/{segment(stage, 'stage')}/{_hex(sha256)}.json"
+
+
+def names(kind: str, name: str) -> str:
+    """Prefix of the versions of one name."""
+    return f"{NAMES}/{segment(kind, 'artifact kind')}/{segment(name, 'artifact name')}/"
+
+
+def version(kind: str, name: str, number: int) -> str:
+    """Key of the pointer from ``kind/name@vN`` to a manifest."""
+    return f"{names(kind, name)}v{number}.json"
+
+
+def aliases(kind: str, name: str) -> str:
+    """Prefix of the aliases of one name."""
+    return f"{ALIASES}/{segment(kind, 'artifact kind')}/{segment(name, 'artifact name')}/"
+
+
+def alias(kind: str, name: str, text: str) -> str:
+    """Key of an alias record."""
+    return f"{aliases(kind, name)}{segment(text, 'alias')}.json"
+
+
+def lease(key: str) -> str:
+    """Key of a lease; ``key`` may have several segments."""
+    return f"{LEASES}/{'/'.join(segment(part, 'lease') for part in key.split('/'))}.json"
+
+
+def attempt(fingerprint: str) -> str:
+    """Prefix of the files of unfinished work."""
+    return f"{ATTEMPTS}/{_hex(fingerprint)}"
+
+
+def encode(record: dict[str, Any]) -> bytes:
+    """A small record as JSON that people can read."""
+    return (json.dumps(record, sort_keys=True, ensure_ascii=True, allow_nan=False, indent=1) + "\n").encode(
+        "ascii"
+    )
+
+
+def decode(key: str, data: bytes) -> dict[str, Any]:
+    """The record stored under ``key``; raises DataError if it is damaged."""
+    try:
+        record = json.loads(data)
+    except ValueError as error:
+        raise DataError(f"{key} is damaged: not JSON", "rebuild what it names with --force") from error
+    if not isinstance(record, dict):
+        raise DataError(f"{key} is damaged: not an object", "rebuild what it names with --force")
+    return record
+
+
+def _hex(sha256: str) -> str:
+    if not is_sha256(sha256):
+        raise UsageError(f"{sha256[:80]!r} is not a sha256", "64 lower-case hex digits")
+    return sha256

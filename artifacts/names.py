@@ -1,0 +1,173 @@
+"""Versions and aliases: ``kind/name@vN`` never changes, an alias is the only thing that moves."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from artifacts import layout
+from artifacts.backends.base import Backend
+from artifacts.errors import DataError
+from artifacts.manifest import Manifest
+from artifacts.paths import is_sha256
+from artifacts.ref import LATEST, ArtifactRef
+
+_VERSION_KEY = re.compile(r"names/([^/]+)/([^/]+)/v([1-9][0-9]*)\.json")
+
+
+@dataclass(frozen=True)
+class Pointer:
+    """A small record that points to a manifest: behind a fingerprint, and behind a version."""
+
+    stage: str
+    manifest: str
+    digest: str
+
+    @classmethod
+    def to(cls, manifest: Manifest) -> Pointer:
+        """The pointer to a manifest."""
+        return cls(manifest.stage, manifest.hex, manifest.digest)
+
+    @classmethod
+    def decode(cls, key: str, data: bytes) -> Pointer:
+        """Parse the record stored under ``key``; DataError if it is damaged."""
+        record = layout.decode(key, data)
+        values = [record.get(field) for field in ("stage", "manifest", "digest")]
+        stage, manifest, digest = (value if isinstance(value, str) else "" for value in values)
+        if not (stage and is_sha256(manifest) and is_sha256(digest)):
+            raise DataError(f"{key} is damaged: it points nowhere", "rebuild what it names with --force")
+        return cls(stage, manifest, digest)
+
+    def encode(self) -> bytes:
+        """The bytes to store."""
+        return layout.encode(
+            {"schema": 1, "stage": self.stage, "manifest": self.manifest, "digest": self.digest}
+        )
+
+
+@dataclass(frozen=True)
+class Version:
+    """A named version and what it points to."""
+
+    ref: ArtifactRef
+    pointer: Pointer
+
+
+@dataclass(frozen=True)
+class Alias:
+    """Where an alias points, and every version it ever pointed to: (version, digest, time), newest last."""
+
+    version: int
+    digest: str
+    history: tuple[dict[str, Any], ...]
+
+
+class Names:
+    """The names and aliases of a store."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    def version_keys(self, kind: str | None = None, name: str | None = None) -> list[ArtifactRef]:
+        """Refs of all versions, of one kind, or of one name, in order."""
+        if kind is not None and name is not None:
+            prefix = layout.names(kind, name)
+        else:
+            prefix = f"{layout.NAMES}/{kind}/" if kind else f"{layout.NAMES}/"
+        matches = (_VERSION_KEY.fullmatch(info.key) for info in self._backend.list(prefix))
+        refs = (ArtifactRef(match[1], match[2], version=int(match[3])) for match in matches if match)
+        return sorted((ref for ref in refs if name in (None, ref.name)), key=_order)
+
+    def versions(self, kind: str | None = None, name: str | None = None) -> Iterator[Version]:
+        """All versions in order; raises DataError at a damaged one."""
+        for ref in self.version_keys(kind, name):
+            if (version := self.version(ref)) is not None:
+                yield version
+
+    def version(self, ref: ArtifactRef) -> Version | None:
+        """One version, or None if it does not exist."""
+        assert ref.version is not None
+        key = layout.version(ref.kind, ref.name, ref.version)
+        data = self._backend.get(key)
+        return None if data is None else Version(ref, Pointer.decode(key, data))
+
+    def publish(self, kind: str, name: str, pointer: Pointer) -> tuple[ArtifactRef, bool]:
+        """The version of ``kind/name`` with this digest, made if there is none: (ref, is it new)."""
+        while True:
+            existing = self.version_keys(kind, name)
+            for ref in reversed(existing):
+                key = layout.version(kind, name, ref.version or 0)
+                data = self._backend.get(key)
+                if data is not None and _has_digest(key, data, pointer.digest):
+                    return ref, False
+            ref = ArtifactRef(kind, name, version=1 + max((ref.version or 0 for ref in existing), default=0))
+            if self._backend.put_new(layout.version(kind, name, ref.version or 0), pointer.encode()):
+                return ref, True
+
+    def alias(self, kind: str, name: str, text: str) -> Alias | None:
+        """One alias, or None; raises DataError if its record is damaged."""
+        key = layout.alias(kind, name, text)
+        data = self._backend.get(key)
+        return None if data is None else _decode_alias(key, data)
+
+    def aliases(self, kind: str, name: str) -> dict[str, Alias]:
+        """Every alias of a name."""
+        keys = [info.key for info in self._backend.list(layout.aliases(kind, name))]
+        texts = sorted(key.rpartition("/")[2].removesuffix(".json") for key in keys)
+        found = {text: self.alias(kind, name, text) for text in texts}
+        return {text: alias for text, alias in found.items() if alias is not None}
+
+    def move(self, ref: ArtifactRef, text: str, digest: str) -> None:
+        """Point the alias ``text`` to ``ref``; nothing is written if it points there already."""
+        assert ref.version is not None
+        key = layout.alias(ref.kind, ref.name, text)
+        while True:
+            data = self._backend.get(key)
+            history: tuple[dict[str, Any], ...] = ()
+            if data is not None:
+                try:
+                    alias = _decode_alias(key, data)
+                except DataError:
+                    pass  # a damaged alias is mended by moving it; its history is lost
+                else:
+                    if (alias.version, alias.digest) == (ref.version, digest):
+                        return
+                    history = alias.history
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            entry = {"version": ref.version, "digest": digest, "time": now}
+            if self._backend.compare_and_swap(
+                key, data, layout.encode({"schema": 1, "history": [*history, entry]})
+            ):
+                return
+
+    def was_latest(self, ref: ArtifactRef) -> bool:
+        """True if ``latest`` points, or ever pointed, to this version."""
+        try:
+            latest = self.alias(ref.kind, ref.name, LATEST)
+        except DataError:
+            return False
+        return latest is not None and any(entry["version"] == ref.version for entry in latest.history)
+
+
+def _order(ref: ArtifactRef) -> tuple[str, str, int]:
+    return (ref.kind, ref.name, ref.version or 0)
+
+
+def _has_digest(key: str, data: bytes, digest: str) -> bool:
+    try:
+        return Pointer.decode(key, data).digest == digest
+    except DataError:
+        return False  # a damaged version keeps its number and is reported by whoever resolves it
+
+
+def _decode_alias(key: str, data: bytes) -> Alias:
+    history = layout.decode(key, data).get("history")
+    if not isinstance(history, list) or not history:
+        raise DataError(f"{key} is damaged: no history", "set the alias again")
+    for entry in history:
+        if not (isinstance(entry, dict) and isinstance(entry.get("version"), int) and entry.get("digest")):
+            raise DataError(f"{key} is damaged: {str(entry)[:80]}", "set the alias again")
+    return Alias(history[-1]["version"], history[-1]["digest"], tuple(history))

@@ -1,0 +1,149 @@
+"""Finds damage and names it: which artifact, which file, and what rebuilds it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from artifacts import layout
+from artifacts.atomic import digest_into
+from artifacts.errors import DataError, UsageError
+from artifacts.manifest import Manifest
+from artifacts.names import Pointer
+from artifacts.paths import is_sha256
+from artifacts.ref import ArtifactRef
+
+if TYPE_CHECKING:
+    from artifacts.backends.base import Backend
+    from artifacts.store import Store
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One damaged file: the artifact's ref (or the object's key), the file in it, and what is wrong."""
+
+    ref: str
+    file: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.ref}: {self.file} {self.what}" if self.file else f"{self.ref}: {self.what}"
+
+
+def damaged(store: Store, pointer: Pointer, file: str, what: str) -> DataError:
+    """The error for a damaged artifact, with the command that rebuilds it."""
+    return DataError(
+        f"{label(store, pointer)} is damaged: {file} {what}",
+        f"rebuild it: nanochat run PRESET --force {pointer.stage}",
+    )
+
+
+def label(store: Store, pointer: Pointer) -> str:
+    """How people know an artifact: the newest ref of this manifest, else its stage and digest."""
+    for ref in reversed(store.names.version_keys()):
+        try:
+            version = store.names.version(ref)
+        except DataError:
+            continue
+        if version is not None and version.pointer.manifest == pointer.manifest:
+            return str(ref)
+    return f"{pointer.stage} sha256:{pointer.digest[:12]}"
+
+
+def file_problems(store: Store, manifest: Manifest, *, deep: bool) -> Iterator[Problem]:
+    """The files of an artifact that are missing, of a wrong size, or (``deep``) of other bytes."""
+    for path, entry in manifest.all_files().items():
+        size = store.backend.size(layout.blob(entry.sha256))
+        if size is None:
+            what = "is missing"
+        elif size != entry.size:
+            what = f"has {size} bytes, not {entry.size}"
+        elif deep and blob_digest(store.backend, entry.sha256) != entry.sha256:
+            what = "does not have its sha256"
+        else:
+            continue
+        yield Problem(label(store, Pointer.to(manifest)), path, what)
+
+
+def blob_digest(backend: Backend, sha256: str) -> str | None:
+    """The sha256 that a blob's bytes really have, or None if it is missing."""
+    key = layout.blob(sha256)
+    if (path := backend.local_path(key)) is not None:
+        return digest_into(path) if path.is_file() else None
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder, "blob")
+        return digest_into(target) if backend.download(key, target) else None
+
+
+def verify(store: Store, ref: str | ArtifactRef | None, *, deep: bool) -> list[Problem]:
+    """The problems of one artifact, or with None those of every object in the store."""
+    if ref is None:
+        return list(dict.fromkeys(_everything(store, deep)))
+    try:
+        _, manifest = store.resolve(ref)
+    except DataError as error:
+        return [Problem(str(ref), "", error.message)]
+    return list(file_problems(store, manifest, deep=deep))
+
+
+def _everything(store: Store, deep: bool) -> Iterator[Problem]:
+    manifests: dict[str, Manifest] = {}
+    for ref in store.names.version_keys():
+        try:
+            _, manifest = store.resolve(ref)
+            manifests[manifest.hex] = manifest
+        except DataError as error:
+            yield Problem(str(ref), "", error.message)
+    for kind, name in sorted({(ref.kind, ref.name) for ref in store.names.version_keys()}):
+        yield from _alias_problems(store, kind, name)
+    for info in store.backend.list(f"{layout.FINGERPRINTS}/"):
+        try:
+            stage, sha256 = info.key.removesuffix(".json").split("/")[1:]
+            if (answer := store.lookup(stage, sha256)) is not None:
+                manifests[answer.hex] = answer
+        except (ValueError, UsageError):
+            yield Problem(info.key, "", "is no fingerprint")
+        except DataError as error:
+            yield Problem(info.key, "", error.message)
+    for manifest in manifests.values():
+        yield from file_problems(store, manifest, deep=False)
+    owners = {entry.sha256: (manifest, path) for manifest in manifests.values() for path, entry in
+              manifest.all_files().items()}  # fmt: skip
+    yield from _manifest_problems(store)
+    if deep:
+        yield from _blob_problems(store, owners)
+
+
+def _alias_problems(store: Store, kind: str, name: str) -> Iterator[Problem]:
+    for info in store.backend.list(layout.aliases(kind, name)):
+        text = info.key.rpartition("/")[2].removesuffix(".json")
+        try:
+            store.resolve(ArtifactRef(kind, name, alias=text))
+        except (DataError, UsageError) as error:
+            yield Problem(f"{kind}/{name}@{text}", "", error.message)
+
+
+def _manifest_problems(store: Store) -> Iterator[Problem]:
+    for info in store.backend.list(f"{layout.MANIFESTS}/"):
+        sha256 = info.key.rpartition("/")[2].removesuffix(".json")
+        data = store.backend.get(info.key)
+        if not is_sha256(sha256) or info.key != layout.manifest(sha256):
+            yield Problem(info.key, "", "is no manifest")
+        elif data is not None and Manifest.hash(data) != sha256:
+            yield Problem(info.key, "", "does not have its sha256")
+
+
+def _blob_problems(store: Store, owners: dict[str, tuple[Manifest, str]]) -> Iterator[Problem]:
+    for info in store.backend.list(f"{layout.BLOBS}/"):
+        sha256 = info.key.rpartition("/")[2]
+        if not is_sha256(sha256) or info.key != layout.blob(sha256):
+            yield Problem(info.key, "", "is no blob")
+        elif blob_digest(store.backend, sha256) not in (sha256, None):
+            if sha256 in owners:
+                manifest, path = owners[sha256]
+                yield Problem(label(store, Pointer.to(manifest)), path, "does not have its sha256")
+            else:
+                yield Problem(info.key, "", "does not have its sha256")
