@@ -10,6 +10,7 @@ import argparse
 import json
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,8 +19,11 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from artifacts.atomic import sync_directory, write_file
 from artifacts.errors import NanochatError, UsageError
+from artifacts.redact import redact_command
 from nanochat.config.base import Config
+from nanochat.parent_death import die_with_parent
 
 STOPPED_EXIT_CODE = 143  # SIGTERM arrived; the newest checkpoint was saved
 
@@ -71,22 +75,64 @@ def stage_main(
 ) -> None:
     """Entry of ``python -m nanochat.stages.NAME``: run one stage, write summary.json, exit.
 
-    Exit codes: those of ``NanochatError`` (one line on stderr), 143 after SIGTERM, 1 otherwise.
+    Exit codes: those of ``NanochatError`` (one line on stderr), 143 after SIGTERM, 1 otherwise. Under
+    torchrun, whose own exit code is always 1, the reason stands in ``failure.json`` in the attempt.
     """
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    attempt: Path | None = None
     try:
+        if "TORCHELASTIC_RUN_ID" in os.environ:
+            die_with_parent(signal.SIGKILL, parent=os.getppid())
         job = _read_job(stage, sys.argv[1:])
         config = _validate(config_type, job.config)
         context = _context(job, getattr(config, "seed", 0))
+        attempt = context.attempt
+        if context.is_main:
+            _write_json(attempt / "process.json", _process())
         summary = run(context, config)
         if context.is_main:
-            path = context.attempt / "summary.json"
-            temporary = path.with_suffix(".tmp")
-            temporary.write_text(summary.model_dump_json(), encoding="utf-8")
-            os.replace(temporary, path)
+            # Whoever finds a summary may take the output for complete, so it must be on the disk.
+            _sync_tree(context.output)
+            _write_json(attempt / "summary.json", summary.model_dump())
     except NanochatError as error:
         print(f"error: {error}", file=sys.stderr)
+        _explain_failure(attempt, error.exit_code, error.message, error.hint)
         raise SystemExit(error.exit_code) from None
+    except SystemExit as end:
+        if end.code == STOPPED_EXIT_CODE:
+            _explain_failure(attempt, STOPPED_EXIT_CODE, "stopped", "")
+        raise
+
+
+def _explain_failure(attempt: Path | None, exit_code: int, message: str, hint: str) -> None:
+    if attempt is not None:
+        _write_json(
+            attempt / "failure.json", {"exit_code": exit_code, "message": message, "hint": hint}
+        )
+
+
+def _process() -> dict[str, Any]:
+    """Who started this process, for the provenance: torchrun or not, with how many ranks and threads."""
+    parent = Path(f"/proc/{os.getppid()}/cmdline")
+    arguments = parent.read_text(encoding="utf-8", errors="replace").split("\0") if parent.exists() else []
+    return {
+        "parent": redact_command([item for item in arguments if item]),
+        "torchrun": os.environ.get("TORCHELASTIC_RUN_ID"),
+        "world_size": int(os.environ.get("WORLD_SIZE", "1")),
+        "threads": os.environ.get("OMP_NUM_THREADS"),
+    }
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    write_file(path, json.dumps(value, allow_nan=False))
+
+
+def _sync_tree(folder: Path) -> None:
+    for here, _, names in os.walk(folder, topdown=False):
+        for name in names:
+            with Path(here, name).open("rb") as file:
+                os.fsync(file.fileno())
+        sync_directory(Path(here))
 
 
 def _read_job(stage: str, argv: list[str]) -> Job:

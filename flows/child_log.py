@@ -1,0 +1,89 @@
+"""What a child prints, made fit for a log: whole lines, no control characters, no floods."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+
+_CONTROL = re.compile(
+    r"\x1b\[[0-?]*[ -/]*[@-~]"  # ANSI colours and cursor movement
+    r"|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)"  # terminal titles and links
+    r"|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
+)
+_URGENT = re.compile(r"\b(?:WARN(?:ING)?|ERROR|CRITICAL|FATAL|Traceback)\b|^error:")
+_MAX_LINE_CHARS = 4000
+_MAX_LINES_A_RECORD = 200
+
+
+class LineSplitter:
+    """Bytes in any portions -> clean lines. A progress bar (``\\r``) leaves only its last state."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, data: bytes) -> list[str]:
+        """The lines that ``data`` completes."""
+        *whole, self._rest = (self._rest + data).split(b"\n")
+        if len(self._rest) > 16 * _MAX_LINE_CHARS:
+            whole.append(self._rest)
+            self._rest = b""
+        return [line for raw in whole if (line := _clean(raw))]
+
+    def close(self) -> list[str]:
+        """The last line, if the child did not end it."""
+        return self.feed(b"\n") if self._rest else []
+
+
+class Coalescer:
+    """Passes lines on in records: at most one a second, warnings and errors at once.
+
+    ``emit(text, urgent)`` gets the record; ``now`` is a clock in seconds.
+    """
+
+    def __init__(
+        self, emit: Callable[[str, bool], None], *, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._emit, self._now = emit, now
+        self._lines: list[str] = []
+        self._dropped = 0
+        self._urgent = False
+        self._last = -1.0
+        self._last_urgent = -1.0
+
+    def add(self, line: str) -> None:
+        """Take one line; it is passed on now or with a later record."""
+        if len(self._lines) < _MAX_LINES_A_RECORD:
+            self._lines.append(line)
+        else:
+            self._dropped += 1
+        if _URGENT.search(line):
+            self._urgent = True
+        self.tick()
+
+    def tick(self) -> None:
+        """Pass on what is due. A flood of warnings is held to ten records a second."""
+        now = self._now()
+        due = now - self._last >= 1.0
+        if self._lines and (due or (self._urgent and now - self._last_urgent >= 0.1)):
+            self._flush(now)
+
+    def close(self) -> None:
+        """Pass on all that is left."""
+        if self._lines:
+            self._flush(self._now())
+
+    def _flush(self, now: float) -> None:
+        if self._dropped:
+            self._lines.append(f"… {self._dropped} more lines, see the stage's log")
+        self._emit("\n".join(self._lines), self._urgent)
+        self._last = now
+        if self._urgent:
+            self._last_urgent = now
+        self._lines, self._dropped, self._urgent = [], 0, False
+
+
+def _clean(raw: bytes) -> str:
+    text = raw.decode("utf-8", errors="replace").rstrip("\r").rsplit("\r", 1)[-1]
+    text = _CONTROL.sub("", text).rstrip()
+    return text if len(text) <= _MAX_LINE_CHARS else text[:_MAX_LINE_CHARS] + " …"

@@ -1,0 +1,61 @@
+"""Where things live and what the environment says. Nothing here imports Prefect."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import MutableMapping
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PROJECT_ROOT = Path(__file__).resolve().parents[1]
+
+_PREFECT_DEFAULTS = {
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+    "PREFECT_TELEMETRY_ENABLE_RESOURCE_METRICS": "false",
+    # Prefect's own limit is 20 s; a first start migrates a database and takes 15 s on an idle machine.
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+}
+_QUIET = {
+    # Only the console: what a server stores stays complete.
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "ERROR",
+    "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
+    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
+}
+
+
+class Settings(BaseSettings):
+    """``NANOCHAT_HOME``, ``NANOCHAT_STORE``, ``NANOCHAT_STAGE_TIMEOUT_S``."""
+
+    model_config = SettingsConfigDict(env_prefix="NANOCHAT_", extra="ignore", frozen=True)
+
+    home: Path = Field(
+        default_factory=lambda: Path.home() / ".cache" / "nanochat-pipeline",
+        description="Folder of everything this program keeps on this machine.",
+    )
+    store: str = Field("", description="Store URL or folder; default: store/ under the home folder.")
+    stage_timeout_s: float | None = Field(None, gt=0, description="Stop a stage that takes longer.")
+
+    @property
+    def store_url(self) -> str:
+        """The store to open when no ``--store`` is given."""
+        return self.store or str(self.home / "store")
+
+    @property
+    def views(self) -> Path:
+        """Read-only checkouts of artifacts."""
+        return self.home / "views"
+
+    @property
+    def runs(self) -> Path:
+        """One JSON file a run: what was asked for and what came of it."""
+        return self.home / "runs"
+
+
+def prepare_prefect_environment(environ: MutableMapping[str, str] = os.environ, *, quiet: bool) -> None:
+    """Set what Prefect reads at import, without overriding the user. Call before importing it."""
+    for key, value in {**_PREFECT_DEFAULTS, **(_QUIET if quiet else {})}.items():
+        environ.setdefault(key, value)
