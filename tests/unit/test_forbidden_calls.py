@@ -52,7 +52,7 @@ def test_no_module_turns_data_into_code(sources: dict) -> None:
     "code",
     [
         "import pickle", "from dill import loads", "torch.load('x')", "yaml.load(text)", "eval('1')",
-        "exec(code)", "run('ls', shell=True)", "httpx.get(url, verify=False)", "np.load(f, allow_pickle=True)",
+        "exec(code)", "run(ls, shell=True)", "httpx.get(url, verify=False)", "np.load(f, allow_pickle=True)",
     ],
 )  # fmt: skip
 def test_the_rule_sees(code: str) -> None:
