@@ -79,6 +79,11 @@ def create_file_exclusive(path: Path, data: bytes | str, *, mode: int = 0o644) -
             os.link(temporary, path)
         except FileExistsError:
             return False
+        except OSError as error:
+            if error.errno in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK):
+                hint = "choose a folder on another disk"
+                raise ResourceError(f"{path.parent}: this file system has no hard links", hint) from error
+            raise
     return True
 
 
@@ -98,7 +103,7 @@ def copy_file(source: Path, path: Path, *, sha256: str, mode: int = 0o644) -> No
 def digest_into(source: Path, target: BinaryIO | None = None) -> str:
     """The sha256 of the file ``source`` in hex; its bytes are also written to ``target`` if given."""
     digest = hashlib.sha256()
-    with source.open("rb") as file:
+    with disk_errors(source), source.open("rb") as file:
         while chunk := file.read(CHUNK_BYTES):
             digest.update(chunk)
             if target is not None:

@@ -81,7 +81,6 @@ def _place(
             raise damaged(store, Pointer.to(manifest), path, what)
         if not verified.matches(temporary, entry.sha256):
             raise damaged(store, Pointer.to(manifest), path, "does not have its sha256")
-        temporary.chmod(0o444)
         target.parent.mkdir(parents=True, exist_ok=True)
         os.replace(temporary, target)
     finally:
@@ -95,6 +94,7 @@ def _link_or_copy(source: Path, target: Path) -> None:
         if error.errno not in _NO_LINK:
             raise
         shutil.copyfile(source, target)
+        target.chmod(0o444)
 
 
 def _remove_foreign(view: Path, manifest: Manifest) -> None:

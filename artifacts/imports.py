@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,9 @@ def import_closure(
     """Every module that ``module`` imports, itself included: dotted name -> file, sorted.
 
     ``roots``: top-level package -> its folder; other packages are not followed.
-    ``only``: package -> submodules. What the package's ``__init__`` and ``registry`` import from the
-    package is followed for these submodules alone, so a program depends on the ones it uses.
+    ``only``: package -> submodules that the program uses. What the package imports from itself inside
+    functions, and what its ``__init__`` and ``registry`` import, is followed for these alone; an
+    import that always runs is followed in any case.
     Raises DataError for an import from a root that is no module there.
     """
     chosen = {package: {REGISTRY, *names} for package, names in (only or {}).items()}
@@ -39,8 +40,8 @@ def import_closure(
         if path is None:
             raise DataError(f"module {name} does not exist", "mend the import")
         found[name] = path
-        for imported in _imports(name, path, roots):
-            if not _left_out(name, imported, chosen):
+        for imported, is_lazy in _imports(name, path, roots):
+            if not _left_out(name, imported, is_lazy, chosen):
                 pending += _with_parents(imported)
     for package, names in chosen.items():
         for missing in sorted(f"{package}.{item}" for item in names - {REGISTRY} if package in found):
@@ -115,30 +116,32 @@ def _with_parents(name: str) -> list[str]:
     return [".".join(parts[:count]) for count in range(1, len(parts) + 1)]
 
 
-def _left_out(importer: str, imported: str, chosen: Mapping[str, Collection[str]]) -> bool:
+def _left_out(importer: str, imported: str, is_lazy: bool, chosen: Mapping[str, Collection[str]]) -> bool:
     for package, names in chosen.items():
-        if importer in (package, f"{package}.{REGISTRY}") and imported.startswith(f"{package}."):
-            return imported.removeprefix(f"{package}.").partition(".")[0] not in names
+        inside = f"{package}."
+        is_choice = importer in (package, inside + REGISTRY) or (is_lazy and importer.startswith(inside))
+        if is_choice and imported.startswith(inside):
+            return imported.removeprefix(inside).partition(".")[0] not in names
     return False
 
 
-def _imports(name: str, path: Path, roots: Mapping[str, Path]) -> Iterator[str]:
-    """Dotted names of the modules under ``roots`` that the file imports."""
+def _imports(name: str, path: Path, roots: Mapping[str, Path]) -> Iterator[tuple[str, bool]]:
+    """(dotted name, is it inside a function) of each import of a module under ``roots``."""
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    for node in _running_nodes(_parse(path)):
+    for node, is_lazy in _running_nodes(_parse(path), False):
+        found: Iterable[str] = ()
         if isinstance(node, ast.Import):
-            for alias in node.names:
-                if alias.name.partition(".")[0] in roots:
-                    yield alias.name
+            found = [alias.name for alias in node.names if alias.name.partition(".")[0] in roots]
         elif isinstance(node, ast.ImportFrom):
-            yield from _imports_from(node, package, roots)
+            found = _imports_from(node, package, roots)
+        yield from ((imported, is_lazy) for imported in found)
 
 
 def _imports_from(node: ast.ImportFrom, package: str, roots: Mapping[str, Path]) -> Iterator[str]:
     base = node.module or ""
     if node.level:
-        above = package.split(".")[: len(package.split(".")) - node.level + 1]
-        base = ".".join([*above, *([base] if base else [])])
+        parts = package.split(".")
+        base = ".".join([*parts[: len(parts) - node.level + 1], *([base] if base else [])])
     if base.partition(".")[0] not in roots:
         return
     yield base
@@ -148,15 +151,18 @@ def _imports_from(node: ast.ImportFrom, package: str, roots: Mapping[str, Path])
             yield submodule
 
 
-def _running_nodes(tree: ast.AST) -> Iterator[ast.AST]:
+def _running_nodes(tree: ast.AST, is_lazy: bool) -> Iterator[tuple[ast.AST, bool]]:
+    """(node, is it inside a function) of everything that may run."""
     for child in ast.iter_child_nodes(tree):
         if isinstance(child, ast.If) and _is_type_checking(child.test):
             for branch in child.orelse:
-                yield branch
-                yield from _running_nodes(branch)
+                yield branch, is_lazy
+                yield from _running_nodes(branch, is_lazy)
         else:
-            yield child
-            yield from _running_nodes(child)
+            yield child, is_lazy
+            yield from _running_nodes(
+                child, is_lazy or isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef)
+            )
 
 
 def _is_type_checking(test: ast.expr) -> bool:

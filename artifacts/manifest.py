@@ -108,10 +108,10 @@ class Manifest(Draft):
     @property
     def hex(self) -> str:
         """sha256 of the stored bytes."""
-        return self.hash(self.to_bytes())
+        return self.sha256_of(self.to_bytes())
 
     @staticmethod
-    def hash(data: bytes) -> str:
+    def sha256_of(data: bytes) -> str:
         """sha256 of a manifest's bytes."""
         return hashlib.sha256(data).hexdigest()
 

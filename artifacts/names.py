@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any
 
 from artifacts import layout
 from artifacts.backends.base import Backend
-from artifacts.errors import DataError
+from artifacts.errors import DataError, ResourceError, UsageError
 from artifacts.manifest import Manifest
 from artifacts.paths import is_sha256
 from artifacts.ref import LATEST, ArtifactRef
@@ -143,13 +144,50 @@ class Names:
             ):
                 return
 
-    def was_latest(self, ref: ArtifactRef) -> bool:
-        """True if ``latest`` points, or ever pointed, to this version."""
+    def awaits_latest(self, ref: ArtifactRef) -> bool:
+        """True for the newest version if ``latest`` never pointed to it: its publisher was killed."""
+        if ref != self.version_keys(ref.kind, ref.name)[-1]:
+            return False
         try:
             latest = self.alias(ref.kind, ref.name, LATEST)
         except DataError:
-            return False
-        return latest is not None and any(entry["version"] == ref.version for entry in latest.history)
+            return True
+        return latest is None or all(entry["version"] != ref.version for entry in latest.history)
+
+    def find(self, ref: str | ArtifactRef) -> Version:
+        """What a ref means now. Raises ResourceError, with the nearest that there is, if nothing."""
+        ref = ArtifactRef.parse(ref) if isinstance(ref, str) else ref
+        if ref.version is not None:
+            found = self.version(ref)
+        elif ref.digest is not None:
+            found = self._by_digest(ref, ref.digest)
+        else:
+            found = self._by_alias(ref)
+        if found is None:
+            raise ResourceError(f"no artifact {ref}", self._suggestion(ref))
+        return found
+
+    def _by_alias(self, ref: ArtifactRef) -> Version | None:
+        alias = self.alias(ref.kind, ref.name, ref.alias or LATEST)
+        if alias is None:
+            return None
+        found = self.version(ArtifactRef(ref.kind, ref.name, version=alias.version))
+        if found is None or found.pointer.digest != alias.digest:
+            raise DataError(f"alias {ref} is damaged: v{alias.version} is another artifact", "set it again")
+        return found
+
+    def _by_digest(self, ref: ArtifactRef, prefix: str) -> Version | None:
+        found = [item for item in self.versions(ref.kind, ref.name) if item.pointer.digest.startswith(prefix)]
+        if len(found) > 1:
+            raise UsageError(f"{ref} means more than one artifact", "give more digits")
+        return found[0] if found else None
+
+    def _suggestion(self, ref: ArtifactRef) -> str:
+        if versions := self.version_keys(ref.kind, ref.name):
+            return f"the newest version is {versions[-1]}"
+        known = sorted({f"{item.kind}/{item.name}" for item in self.version_keys()})
+        close = difflib.get_close_matches(f"{ref.kind}/{ref.name}", known, n=1)
+        return f"did you mean {close[0]}?" if close else "nanochat art ls shows what there is"
 
 
 def _order(ref: ArtifactRef) -> tuple[str, str, int]:

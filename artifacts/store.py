@@ -1,28 +1,26 @@
-"""The store: commits finished artifacts, answers which one a fingerprint or a ref means.
+"""The store of immutable artifacts: which one a fingerprint or a ref means, and the way in and out.
 
-Nothing becomes visible before it is whole. The order of a commit is blobs, manifest, the
-fingerprint's pointer (the commit point), the version, the alias; each step may be repeated.
+Reading it writes nothing. Nothing becomes visible before it is whole.
 """
 
 from __future__ import annotations
 
-import difflib
 import os
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from artifacts import layout
-from artifacts.atomic import digest_into, disk_errors, make_directories
+from artifacts.atomic import disk_errors, make_directories
 from artifacts.backends import open_backend
 from artifacts.backends.base import Backend
 from artifacts.checkout import checkout
+from artifacts.commit import Published, commit
 from artifacts.errors import DataError, ResourceError, UsageError
 from artifacts.gc import GcReport, collect
-from artifacts.manifest import Draft, FileEntry, Manifest, draft_manifest
+from artifacts.manifest import Draft, Manifest
 from artifacts.names import Alias, Names, Pointer, Version
-from artifacts.paths import home, relative_path
+from artifacts.paths import home
 from artifacts.ref import LATEST, ArtifactRef, check_alias
 from artifacts.verify import Problem, damaged, file_problems, verify
 
@@ -30,19 +28,6 @@ if TYPE_CHECKING:
     from artifacts.lease import Lease
 
 SCHEMA = 1
-RUN_FOLDER = "run"
-
-
-@dataclass(frozen=True)
-class Published:
-    """What a commit made: ``new_version`` is False if the name has this digest already.
-
-    ``ref`` is None if no name was asked for. ``manifest`` is the one that answers the fingerprint.
-    """
-
-    ref: ArtifactRef | None
-    manifest: Manifest
-    new_version: bool
 
 
 class Store:
@@ -128,34 +113,20 @@ class Store:
         ``replace_fingerprint`` (a forced rebuild): then an equal digest keeps the intact old artifact,
         and another one answers from now on. ``lease``: raises LeaseLost if it was taken over.
         """
-        key = layout.fingerprint(draft.stage, draft.fingerprint)
-        winner = None if replace_fingerprint else self.lookup(draft.stage, draft.fingerprint)
-        if winner is None:
-            files, run_files = _entries(payload, is_payload=True), _entries(run) if run else ()
-            if not files:
-                raise DataError(f"stage {draft.stage} made no file", "an artifact has at least one")
-            manifest = draft_manifest(draft, files, run_files)
-            self._upload(payload, files)
-            if run:
-                self._upload(run, run_files)
-            self._put_manifest(manifest)
-            winner = self._claim(key, manifest, replace_fingerprint, lease)
-        if name is None:
-            return Published(None, winner, False)
-        ref, is_new = self._publish(winner, name)
-        self.names.move(ref, LATEST, winner.digest)
-        return Published(ref, winner, is_new)
+        return commit(
+            self, draft, payload, run, name=name, replace_fingerprint=replace_fingerprint, lease=lease
+        )
 
     def name(self, manifest: Manifest, name: str) -> ArtifactRef:
         """The version of this artifact under a name. Writes only what a crash left undone."""
         ref, is_new = self.names.publish(manifest.kind, name, Pointer.to(manifest))
-        if is_new or not self.names.was_latest(ref):
+        if is_new or self.names.awaits_latest(ref):
             self.names.move(ref, LATEST, manifest.digest)
         return ref
 
     def resolve(self, ref: str | ArtifactRef) -> tuple[ArtifactRef, Manifest]:
         """What a ref means now: (ref with vN, manifest). Raises ResourceError if there is none."""
-        version = self._version(ArtifactRef.parse(ref) if isinstance(ref, str) else ref)
+        version = self.names.find(ref)
         return version.ref, self.manifest(version.pointer)
 
     def aliases(self, kind: str, name: str) -> dict[str, Alias]:
@@ -166,7 +137,7 @@ class Store:
         """Point an alias to what ``ref`` means now, and return that."""
         if check_alias(alias) == LATEST:
             raise UsageError("the alias latest moves by itself", "choose another, such as prod")
-        version = self._version(ArtifactRef.parse(ref) if isinstance(ref, str) else ref)
+        version = self.names.find(ref)
         self.names.move(version.ref, alias, version.pointer.digest)
         return version.ref
 
@@ -199,94 +170,6 @@ class Store:
         key = layout.attempt(fingerprint)
         return self.backend.local_path(key) or home() / key
 
-    def _version(self, ref: ArtifactRef) -> Version:
-        if ref.version is not None:
-            found = self.names.version(ref)
-        elif ref.digest is not None:
-            found = self._by_digest(ref, ref.digest)
-        else:
-            alias = self.names.alias(ref.kind, ref.name, ref.alias or LATEST)
-            target = alias and ArtifactRef(ref.kind, ref.name, version=alias.version)
-            found = self.names.version(target) if target else None
-            if alias and (found is None or found.pointer.digest != alias.digest):
-                raise DataError(
-                    f"alias {ref} is damaged: v{alias.version} is another artifact", "set it again"
-                )
-        if found is None:
-            raise ResourceError(f"no artifact {ref}", self._suggestion(ref))
-        return found
-
-    def _by_digest(self, ref: ArtifactRef, prefix: str) -> Version | None:
-        matches = [v for v in self.names.versions(ref.kind, ref.name) if v.pointer.digest.startswith(prefix)]
-        if len({version.pointer.digest for version in matches}) > 1:
-            raise UsageError(f"{ref} means more than one artifact", "give more digits")
-        return matches[0] if matches else None
-
-    def _suggestion(self, ref: ArtifactRef) -> str:
-        known = sorted({f"{found.kind}/{found.name}" for found in self.names.version_keys()})
-        wanted = f"{ref.kind}/{ref.name}"
-        if wanted in known:
-            newest = self.names.version_keys(ref.kind, ref.name)[-1]
-            return f"the newest version is {newest}"
-        close = difflib.get_close_matches(wanted, known, n=1)
-        return f"did you mean {close[0]}?" if close else "nanochat art ls shows what there is"
-
-    def _upload(self, folder: Path, entries: tuple[FileEntry, ...]) -> None:
-        for entry in entries:
-            key = layout.blob(entry.sha256)
-            if not (self._has_blob(entry) and self.backend.touch(key)):
-                self.backend.upload(key, folder / entry.path, sha256=entry.sha256)
-
-    def _has_blob(self, entry: FileEntry) -> bool:
-        """True if the blob is stored, intact: a forced rebuild mends a damaged one."""
-        key = layout.blob(entry.sha256)
-        if self.backend.size(key) != entry.size:
-            return False
-        path = self.backend.local_path(key)
-        return path is None or digest_into(path) == entry.sha256
-
-    def _put_manifest(self, manifest: Manifest) -> None:
-        key, data = layout.manifest(manifest.hex), manifest.to_bytes()
-        if not self.backend.put_new(key, data) and self.backend.get(key) != data:
-            self.backend.put(key, data)
-        self.backend.touch(key)
-
-    def _claim(self, key: str, manifest: Manifest, replace: bool, lease: Lease | None) -> Manifest:
-        """Make the fingerprint's pointer, or obey the one that is there. Returns what answers now."""
-        pointer = Pointer.to(manifest)
-        while True:
-            current = self.backend.get(key)
-            if current is not None and not replace:
-                return self.manifest(_pointer(key, current, manifest.stage))
-            if (
-                current is not None
-                and (winner := self._intact(key, current))
-                and winner.digest == manifest.digest
-            ):
-                return winner
-            if lease is not None:
-                lease.check()
-            if self.backend.compare_and_swap(key, current, pointer.encode()):
-                return manifest
-
-    def _publish(self, manifest: Manifest, name: str) -> tuple[ArtifactRef, bool]:
-        """Find or make the version. One with this digest but a damaged manifest or run/ is mended."""
-        pointer = Pointer.to(manifest)
-        ref, is_new = self.names.publish(manifest.kind, name, pointer)
-        key = layout.version(ref.kind, ref.name, ref.version or 0)
-        current = self.backend.get(key)
-        if not is_new and current not in (None, pointer.encode()) and not self._intact(key, current):
-            self.backend.compare_and_swap(key, current, pointer.encode())
-        return ref, is_new
-
-    def _intact(self, key: str, data: bytes | None) -> Manifest | None:
-        """The artifact behind a pointer, or None if anything of it is damaged; hashes all its files."""
-        try:
-            manifest = self.manifest(Pointer.decode(key, data or b""))
-        except DataError:
-            return None
-        return None if any(file_problems(self, manifest, deep=True)) else manifest
-
 
 def _pointer(key: str, data: bytes, stage: str) -> Pointer:
     try:
@@ -305,20 +188,3 @@ def _is_used(backend: Backend) -> bool:
             return any(not name.startswith(".") for name in os.listdir(path.parent))
         except FileNotFoundError:
             return False
-
-
-def _entries(folder: Path, *, is_payload: bool = False) -> tuple[FileEntry, ...]:
-    """Every file of a folder, hashed, sorted by path. Refuses links and names outside the grammar."""
-    entries: list[FileEntry] = []
-    for path in sorted(folder.rglob("*")):
-        relative = path.relative_to(folder).as_posix()
-        if path.is_symlink() or not (path.is_file() or path.is_dir()):
-            raise DataError(f"{relative} is not a plain file", "an artifact holds files and folders only")
-        if is_payload and relative.split("/")[0] == RUN_FOLDER:
-            raise DataError(
-                f"{relative}: a payload has no {RUN_FOLDER}/", "that folder is for logs and records"
-            )
-        if path.is_file():
-            relative_path(relative)
-            entries.append(FileEntry(path=relative, size=path.stat().st_size, sha256=digest_into(path)))
-    return tuple(entries)

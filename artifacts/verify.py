@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,22 +36,20 @@ class Problem:
 
 def damaged(store: Store, pointer: Pointer, file: str, what: str) -> DataError:
     """The error for a damaged artifact, with the command that rebuilds it."""
-    return DataError(
-        f"{label(store, pointer)} is damaged: {file} {what}",
-        f"rebuild it: nanochat run PRESET --force {pointer.stage}",
-    )
+    name, stage = _known_as(store, pointer)
+    return DataError(f"{name} is damaged: {file} {what}", f"rebuild it: nanochat run PRESET --force {stage}")
 
 
-def label(store: Store, pointer: Pointer) -> str:
-    """How people know an artifact: the newest ref of this manifest, else its stage and digest."""
+def _known_as(store: Store, pointer: Pointer) -> tuple[str, str]:
+    """How people know an artifact: the newest ref of this manifest, else its stage and digest; its stage."""
     for ref in reversed(store.names.version_keys()):
         try:
             version = store.names.version(ref)
         except DataError:
             continue
         if version is not None and version.pointer.manifest == pointer.manifest:
-            return str(ref)
-    return f"{pointer.stage} sha256:{pointer.digest[:12]}"
+            return str(ref), version.pointer.stage
+    return f"{pointer.stage} sha256:{pointer.digest[:12]}", pointer.stage
 
 
 def file_problems(store: Store, manifest: Manifest, *, deep: bool) -> Iterator[Problem]:
@@ -65,7 +64,7 @@ def file_problems(store: Store, manifest: Manifest, *, deep: bool) -> Iterator[P
             what = "does not have its sha256"
         else:
             continue
-        yield Problem(label(store, Pointer.to(manifest)), path, what)
+        yield Problem(_known_as(store, Pointer.to(manifest))[0], path, what)
 
 
 def blob_digest(backend: Backend, sha256: str) -> str | None:
@@ -81,7 +80,8 @@ def blob_digest(backend: Backend, sha256: str) -> str | None:
 def verify(store: Store, ref: str | ArtifactRef | None, *, deep: bool) -> list[Problem]:
     """The problems of one artifact, or with None those of every object in the store."""
     if ref is None:
-        return list(dict.fromkeys(_everything(store, deep)))
+        found = {(problem.ref, problem.file or problem.what): problem for problem in _everything(store, deep)}
+        return list(found.values())
     try:
         _, manifest = store.resolve(ref)
     except DataError as error:
@@ -110,8 +110,10 @@ def _everything(store: Store, deep: bool) -> Iterator[Problem]:
             yield Problem(info.key, "", error.message)
     for manifest in manifests.values():
         yield from file_problems(store, manifest, deep=False)
-    owners = {entry.sha256: (manifest, path) for manifest in manifests.values() for path, entry in
-              manifest.all_files().items()}  # fmt: skip
+    owners: dict[str, list[tuple[Manifest, str]]] = defaultdict(list)
+    for manifest in manifests.values():
+        for path, entry in manifest.all_files().items():
+            owners[entry.sha256].append((manifest, path))
     yield from _manifest_problems(store)
     if deep:
         yield from _blob_problems(store, owners)
@@ -132,18 +134,18 @@ def _manifest_problems(store: Store) -> Iterator[Problem]:
         data = store.backend.get(info.key)
         if not is_sha256(sha256) or info.key != layout.manifest(sha256):
             yield Problem(info.key, "", "is no manifest")
-        elif data is not None and Manifest.hash(data) != sha256:
+        elif data is not None and Manifest.sha256_of(data) != sha256:
             yield Problem(info.key, "", "does not have its sha256")
 
 
-def _blob_problems(store: Store, owners: dict[str, tuple[Manifest, str]]) -> Iterator[Problem]:
+def _blob_problems(store: Store, owners: dict[str, list[tuple[Manifest, str]]]) -> Iterator[Problem]:
     for info in store.backend.list(f"{layout.BLOBS}/"):
         sha256 = info.key.rpartition("/")[2]
         if not is_sha256(sha256) or info.key != layout.blob(sha256):
             yield Problem(info.key, "", "is no blob")
         elif blob_digest(store.backend, sha256) not in (sha256, None):
-            if sha256 in owners:
-                manifest, path = owners[sha256]
-                yield Problem(label(store, Pointer.to(manifest)), path, "does not have its sha256")
-            else:
-                yield Problem(info.key, "", "does not have its sha256")
+            what = "does not have its sha256"
+            if sha256 not in owners:
+                yield Problem(info.key, "", what)
+            for manifest, path in owners.get(sha256, []):
+                yield Problem(_known_as(store, Pointer.to(manifest))[0], path, what)

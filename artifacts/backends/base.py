@@ -50,13 +50,13 @@ class Backend(Protocol):
         """Remove the object; False if there was none."""
 
     def touch(self, key: str) -> bool:
-        """Set the object's age to zero, so that gc spares it; False if there is none."""
+        """Set the object's age to zero, so that gc spares it; False if that is not possible."""
 
     def upload(self, key: str, source: Path, *, sha256: str) -> None:
         """Create or replace the object from a file; DataError if what was read has another sha256."""
 
     def download(self, key: str, target: Path) -> bool:
-        """Write the object to a new file; False if there is none."""
+        """Write the object to a new, read-only file; False if there is none."""
 
     def local_path(self, key: str) -> Path | None:
         """Where the object lies as a file that may be hard-linked and read, or None."""

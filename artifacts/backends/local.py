@@ -97,12 +97,12 @@ class LocalBackend:
             return True
 
     def touch(self, key: str) -> bool:
-        """Set the object's age to zero."""
+        """Set the object's age to zero; False also for a file of another user."""
         path = self._path(key)
         with disk_errors(path):
             try:
                 os.utime(path)
-            except FileNotFoundError:
+            except (FileNotFoundError, PermissionError):
                 return False
             return True
 
@@ -116,6 +116,7 @@ class LocalBackend:
         with disk_errors(target):
             try:
                 shutil.copyfile(path, target)
+                target.chmod(0o444)
             except FileNotFoundError:
                 if target.parent.is_dir():
                     return False

@@ -1,0 +1,145 @@
+"""Stores a finished artifact: blobs, manifest, the fingerprint's pointer (the commit point), version, alias.
+
+Every step may be repeated, so a killed commit is finished by running it again, and of several
+committers of one fingerprint all end with the artifact of the first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from artifacts import layout
+from artifacts.atomic import digest_into
+from artifacts.errors import DataError
+from artifacts.manifest import Draft, FileEntry, Manifest, draft_manifest
+from artifacts.names import Pointer
+from artifacts.paths import relative_path
+from artifacts.ref import LATEST, ArtifactRef
+from artifacts.verify import blob_digest, file_problems
+
+if TYPE_CHECKING:
+    from artifacts.lease import Lease
+    from artifacts.store import Store
+
+RUN_FOLDER = "run"
+
+
+@dataclass(frozen=True)
+class Published:
+    """What a commit made: ``new_version`` is False if the name has this digest already.
+
+    ``ref`` is None if no name was asked for. ``manifest`` is the one that answers the fingerprint.
+    """
+
+    ref: ArtifactRef | None
+    manifest: Manifest
+    new_version: bool
+
+
+def commit(
+    store: Store,
+    draft: Draft,
+    payload: Path,
+    run: Path | None,
+    *,
+    name: str | None,
+    replace_fingerprint: bool,
+    lease: Lease | None,
+) -> Published:
+    """See ``Store.commit``."""
+    winner = None if replace_fingerprint else store.lookup(draft.stage, draft.fingerprint)
+    if winner is None:
+        manifest = _upload(store, draft, payload, run)
+        winner = _claim(store, manifest, replace_fingerprint, lease)
+    if name is None:
+        return Published(None, winner, False)
+    ref, is_new = _publish(store, winner, name)
+    store.names.move(ref, LATEST, winner.digest)
+    return Published(ref, winner, is_new)
+
+
+def _upload(store: Store, draft: Draft, payload: Path, run: Path | None) -> Manifest:
+    """Store every file, then the manifest; nothing points to them yet."""
+    files = _entries(payload)
+    run_files = _entries(run) if run else ()
+    if not files:
+        raise DataError(f"stage {draft.stage} made no file", "an artifact has at least one")
+    if any(entry.path.split("/")[0] == RUN_FOLDER for entry in files):
+        raise DataError(f"stage {draft.stage} made {RUN_FOLDER}/", "that folder is for logs and records")
+    manifest = draft_manifest(draft, files, run_files)
+    for folder, entries in ((payload, files), (run or payload, run_files)):
+        for entry in entries:
+            _put_blob(store, entry, folder / entry.path)
+    _put_manifest(store, manifest)
+    return manifest
+
+
+def _entries(folder: Path) -> tuple[FileEntry, ...]:
+    """Every file of a folder, hashed, sorted by path. Refuses links and names outside the grammar."""
+    entries: list[FileEntry] = []
+    for path in sorted(folder.rglob("*")):
+        relative = path.relative_to(folder).as_posix()
+        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            raise DataError(f"{relative} is not a plain file", "an artifact holds files and folders only")
+        if path.is_file():
+            relative_path(relative)
+            entries.append(FileEntry(path=relative, size=path.stat().st_size, sha256=digest_into(path)))
+    return tuple(entries)
+
+
+def _put_blob(store: Store, entry: FileEntry, source: Path) -> None:
+    """Store a file unless it is there, intact: so a forced rebuild mends a damaged blob."""
+    key = layout.blob(entry.sha256)
+    is_intact = (
+        store.backend.size(key) == entry.size and blob_digest(store.backend, entry.sha256) == entry.sha256
+    )
+    if not (is_intact and store.backend.touch(key)):
+        store.backend.upload(key, source, sha256=entry.sha256)
+
+
+def _put_manifest(store: Store, manifest: Manifest) -> None:
+    key, data = layout.manifest(manifest.hex), manifest.to_bytes()
+    if not store.backend.put_new(key, data) and store.backend.get(key) != data:
+        store.backend.put(key, data)
+    store.backend.touch(key)
+
+
+def _claim(store: Store, manifest: Manifest, replace: bool, lease: Lease | None) -> Manifest:
+    """Make the fingerprint's pointer, or obey the one that is there. Returns what answers now."""
+    key = layout.fingerprint(manifest.stage, manifest.fingerprint)
+    while True:
+        current = store.backend.get(key)
+        if current is not None:
+            winner = (
+                _intact(store, key, current)
+                if replace
+                else store.lookup(manifest.stage, manifest.fingerprint)
+            )
+            if winner is not None and (winner.digest == manifest.digest or not replace):
+                return winner
+        if lease is not None:
+            lease.check()
+        if store.backend.compare_and_swap(key, current, Pointer.to(manifest).encode()):
+            return manifest
+
+
+def _publish(store: Store, manifest: Manifest, name: str) -> tuple[ArtifactRef, bool]:
+    """Find or make the version. One with this digest but a damaged manifest or run/ is mended."""
+    pointer = Pointer.to(manifest)
+    ref, is_new = store.names.publish(manifest.kind, name, pointer)
+    key = layout.version(ref.kind, ref.name, ref.version or 0)
+    current = store.backend.get(key)
+    if not is_new and current not in (None, pointer.encode()) and not _intact(store, key, current):
+        store.backend.compare_and_swap(key, current, pointer.encode())
+    return ref, is_new
+
+
+def _intact(store: Store, key: str, data: bytes | None) -> Manifest | None:
+    """The artifact behind a pointer, or None if anything of it is damaged; hashes all its files."""
+    try:
+        manifest = store.manifest(Pointer.decode(key, data or b""))
+    except DataError:
+        return None
+    return None if any(file_problems(store, manifest, deep=True)) else manifest
