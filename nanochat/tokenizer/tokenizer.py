@@ -1,0 +1,164 @@
+"""The tokenizer: text to token ids and back, kept as plain JSON.
+
+Ids 0 to 255 are the bytes, then one id a merge, then the special tokens. Encoding is ordinary only:
+text that spells a special token never becomes one; code asks for special ids by name.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import rustbpe
+from artifacts.errors import DataError, ResourceError
+
+if TYPE_CHECKING:
+    import tiktoken
+
+SCHEMA = 1
+FILE_NAME = "tokenizer.json"
+SPLIT_PATTERN = rustbpe.DEFAULT_PATTERN
+SPECIAL_TOKENS = (
+    "<|bos|>",
+    "<|user_start|>", "<|user_end|>",
+    "<|assistant_start|>", "<|assistant_end|>",
+    "<|python_start|>", "<|python_end|>",
+    "<|output_start|>", "<|output_end|>",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, repr=False)
+class Tokenizer:
+    """``tokens``: the bytes of each ordinary id. Raises ValueError when they are no BPE vocabulary."""
+
+    tokens: tuple[bytes, ...]
+    pattern: str = SPLIT_PATTERN
+    _encoder: rustbpe.Encoder = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.tokens[:256] != tuple(bytes([byte]) for byte in range(256)):
+            raise ValueError("the first 256 tokens are not the bytes in order")
+        object.__setattr__(self, "_encoder", rustbpe.Encoder(self.tokens, self.pattern))
+
+    def __repr__(self) -> str:
+        return f"Tokenizer(vocab_size={self.vocab_size})"
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids, special ones included."""
+        return len(self.tokens) + len(SPECIAL_TOKENS)
+
+    def special(self, name: str) -> int:
+        """Id of a special token by its bare name: ``bos``, ``user_start``, … Raises KeyError."""
+        return self._special_ids[name]
+
+    @cached_property
+    def _special_ids(self) -> dict[str, int]:
+        return {token[2:-2]: id_ for id_, token in enumerate(SPECIAL_TOKENS, len(self.tokens))}
+
+    @cached_property
+    def _all_bytes(self) -> tuple[bytes, ...]:
+        return self.tokens + tuple(token.encode() for token in SPECIAL_TOKENS)
+
+    @cached_property
+    def token_bytes(self) -> np.ndarray:
+        """int32 (vocab_size,): how many bytes of text each id stands for; 0 for special ids."""
+        lengths = [len(token) for token in self.tokens] + [0] * len(SPECIAL_TOKENS)
+        return np.array(lengths, dtype=np.int32)
+
+    def encode(self, text: str) -> list[int]:
+        """Ordinary ids of ``text``, linear in its length. Raises DataError for a lone surrogate."""
+        try:
+            return self._encoder.encode(text)
+        except ValueError as error:
+            raise DataError(f"text is not valid Unicode: {error}") from None
+
+    def encode_batch(self, texts: Sequence[str], num_threads: int = 0) -> list[list[int]]:
+        """``encode`` of each text, in parallel without the GIL; 0 threads: one for each processor."""
+        try:
+            return self._encoder.encode_batch(texts, num_threads)
+        except ValueError as error:
+            raise DataError(f"text is not valid Unicode: {error}") from None
+
+    def decode_bytes(self, ids: Iterable[int]) -> bytes:
+        """Bytes of ``ids``; special ones as they are written. Raises DataError for an unknown id."""
+        pieces = []
+        for id_ in ids:
+            if not 0 <= id_ < self.vocab_size:
+                raise DataError(f"token id {id_} is not in a vocabulary of {self.vocab_size}")
+            pieces.append(self._all_bytes[id_])
+        return b"".join(pieces)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Text of ``ids``; bytes that are no UTF-8 (a character cut in two) become U+FFFD."""
+        return self.decode_bytes(ids).decode("utf-8", errors="replace")
+
+    def to_tiktoken(self) -> tiktoken.Encoding:
+        """The same vocabulary as a tiktoken encoding."""
+        import tiktoken
+
+        return tiktoken.Encoding(
+            "nanochat",
+            pat_str=self.pattern,
+            mergeable_ranks={token: rank for rank, token in enumerate(self.tokens)},
+            special_tokens={token: self.special(token[2:-2]) for token in SPECIAL_TOKENS},
+        )
+
+    def save(self, path: Path) -> None:
+        """Write ``path`` (a file, or a folder that gets ``tokenizer.json``); same vocabulary, same bytes."""
+        document = {
+            "schema": SCHEMA,
+            "pattern": self.pattern,
+            "specials": SPECIAL_TOKENS,
+            "merges": [base64.b64encode(token).decode() for token in self.tokens[256:]],
+        }
+        text = json.dumps(document, ensure_ascii=True, indent=0) + "\n"
+        _file_of(path).write_text(text, encoding="ascii")
+
+    @classmethod
+    def load(cls, path: Path) -> Tokenizer:
+        """Read what ``save`` wrote. Raises ResourceError when absent, DataError for any defect in it."""
+        file = _file_of(path)
+        try:
+            return cls(*_parse(json.loads(file.read_bytes())))
+        except FileNotFoundError:
+            raise ResourceError(f"no tokenizer at {file}", "train one: the stage `tokenizer`") from None
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"tokenizer {file}: {error}", "build the tokenizer again") from None
+
+
+def _file_of(path: Path) -> Path:
+    return path / FILE_NAME if path.is_dir() else path
+
+
+def _parse(document: Any) -> tuple[tuple[bytes, ...], str]:
+    keys = ["merges", "pattern", "schema", "specials"]
+    if not isinstance(document, dict) or sorted(document) != keys:
+        raise ValueError(f"not an object with the keys {', '.join(keys)}")
+    if document["schema"] != SCHEMA:
+        raise ValueError(f"schema {document['schema']!r}, this program reads {SCHEMA}")
+    if document["specials"] != list(SPECIAL_TOKENS):
+        raise ValueError(
+            f"special tokens are {document['specials']!r:.80}, not {len(SPECIAL_TOKENS)} known ones"
+        )
+    merges, pattern = document["merges"], document["pattern"]
+    if not isinstance(merges, list) or not isinstance(pattern, str):
+        raise ValueError("merges is not a list, or pattern not a string")
+    tokens = [bytes([byte]) for byte in range(256)]
+    tokens += [_token(rank, text) for rank, text in enumerate(merges, 256)]
+    return tuple(tokens), pattern
+
+
+def _token(rank: int, text: Any) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (TypeError, ValueError, binascii.Error):
+        raise ValueError(f"merge {rank} is not base64: {text!r:.60}") from None
