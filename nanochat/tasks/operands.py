@@ -12,8 +12,12 @@ from nanochat.tasks.task import in_test
 
 SMALL = 20  # a pair of two numbers below this is never a test pair
 
+MAX_DIGITS = 15
+
+_NUMBER = r"[0-9]++(?:,[0-9]{3})*+"
 _OPERATION = r"(?:[-+*/×÷]|plus|minus|times|(?:divided|multiplied) by)"
-_PAIR = re.compile(rf"(?<!\d)(\d{{1,15}})\s*\)?\s*{_OPERATION}\s*\(?\s*(?=(\d{{1,15}})(?!\d))")
+# possessive quantifiers: this also has to get through megabytes of prose
+_PAIR = re.compile(rf"({_NUMBER})\s*+\)?\s*+{_OPERATION}\s*+\(?\s*+(?=({_NUMBER}))")
 
 
 def is_test_pair(a: int, b: int) -> bool:
@@ -24,8 +28,9 @@ def is_test_pair(a: int, b: int) -> bool:
 
 def operand_pairs(text: str) -> set[tuple[int, int]]:
     """Adjacent operands of every expression in ``text``, each pair sorted."""
-    found = (sorted((int(match[1]), int(match[2]))) for match in _PAIR.finditer(text.replace(",", "")))
-    return {(low, high) for low, high in found}
+    found = ((match[1].replace(",", ""), match[2].replace(",", "")) for match in _PAIR.finditer(text))
+    pairs = (sorted((int(a), int(b))) for a, b in found if max(len(a), len(b)) <= MAX_DIGITS)
+    return {(low, high) for low, high in pairs}
 
 
 def has_test_pair(text: str) -> bool:

@@ -1,0 +1,50 @@
+"""How sure a number is: counts or scores in, intervals and p-values out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import binomtest
+
+CONFIDENCE = 0.95
+RESAMPLES = 2000
+
+Interval = tuple[float, float]
+
+
+def wilson_interval(successes: int, n: int) -> Interval:
+    """95% interval of a share (Wilson, 1927); (0, 1) when nothing was counted."""
+    if n == 0:
+        return 0.0, 1.0
+    interval = binomtest(successes, n).proportion_ci(CONFIDENCE, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def bootstrap_interval(scores: Sequence[float], seed: int = 0) -> Interval:
+    """95% percentile interval of the mean (Efron, 1979), from a seeded generator."""
+    if not scores:
+        return 0.0, 1.0
+    values = np.asarray(scores, dtype=np.float64)
+    drawn = np.random.default_rng(seed).integers(len(values), size=(RESAMPLES, len(values)))
+    low, high = np.quantile(values[drawn].mean(axis=1), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return float(low), float(high)
+
+
+@dataclass(frozen=True)
+class PairedChange:
+    """Two models on the same problems: how many only the second, or only the first, solved."""
+
+    gained: int
+    lost: int
+    p_value: float  # two-sided exact McNemar test
+
+
+def mcnemar(before: Sequence[bool], after: Sequence[bool]) -> PairedChange:
+    """Exact McNemar test (1947): are gains and losses of the same problems a fair coin?"""
+    assert len(before) == len(after), "McNemar's test needs the same problems twice"
+    gained = sum(new and not old for old, new in zip(before, after, strict=True))
+    lost = sum(old and not new for old, new in zip(before, after, strict=True))
+    p_value = float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
+    return PairedChange(gained, lost, p_value)
