@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from artifacts.errors import BY_EXIT_CODE, NanochatError, ResourceError
 from artifacts.redact import redact_text
@@ -253,11 +253,11 @@ def _ended_on_error(child: subprocess.Popen[bytes]) -> Iterator[None]:
             child.stdout.close()
 
 
-def _said(job: Job) -> dict[str, object]:
+def _said(job: Job) -> dict[str, Any]:
     if not job.failure.exists():
         return {}
-    said = json.loads(job.failure.read_text(encoding="utf-8"))
-    return said if isinstance(said, dict) else {}
+    said: dict[str, Any] = json.loads(job.failure.read_text(encoding="utf-8"))
+    return said
 
 
 def _rank_exit_code(job: Job, code: int) -> int:

@@ -20,6 +20,9 @@ class Observer:
     def tick(self, stage: str, records: Path) -> None:
         """Called every second while the stage's process runs and appends to ``records``."""
 
+    def ended(self, stage: str, records: Path) -> None:
+        """The stage's process ended well; its records are complete."""
+
     def finished(self, result: StageResult) -> None:
         """A stage has its artifact."""
 
@@ -41,6 +44,10 @@ class Observers(Observer):
     def tick(self, stage: str, records: Path) -> None:
         for observer in self._observers:
             observer.tick(stage, records)
+
+    def ended(self, stage: str, records: Path) -> None:
+        for observer in self._observers:
+            observer.ended(stage, records)
 
     def finished(self, result: StageResult) -> None:
         for observer in self._observers:

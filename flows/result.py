@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -31,9 +32,22 @@ class StageResult(BaseModel):
         """Where the store has the manifest."""
         return Pointer(self.stage, self.manifest, self.digest)
 
+    @property
+    def headline(self) -> str:
+        """The number that matters most, as text; empty if the stage has none."""
+        return headline(self.metrics, self.key_metric)
+
     def line(self) -> dict[str, Any]:
         """The object that ``run --json`` prints."""
         return self.model_dump(include={"stage", "status", "artifact", "digest", "seconds", "metrics"})
+
+
+def headline(metrics: Mapping[str, float | int | str], key: str) -> str:
+    """``val_bpb 1.92``: one metric as text; empty if it is not there."""
+    value = metrics.get(key)
+    if value is None:
+        return ""
+    return f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
 
 
 def result_of(

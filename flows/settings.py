@@ -9,6 +9,8 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from artifacts.paths import home
+
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
 
 _PREFECT_DEFAULTS = {
@@ -21,9 +23,8 @@ _PREFECT_DEFAULTS = {
 }
 _QUIET = {
     # Only the console: what a server stores stays complete.
-    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "ERROR",
-    "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
-    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+    "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
 }
 
 
@@ -32,17 +33,9 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="NANOCHAT_", extra="ignore", frozen=True)
 
-    home: Path = Field(
-        default_factory=lambda: Path.home() / ".cache" / "nanochat-pipeline",
-        description="Folder of everything this program keeps on this machine.",
-    )
-    store: str = Field("", description="Store URL or folder; default: store/ under the home folder.")
-    stage_timeout_s: float | None = Field(None, gt=0, description="Stop a stage that takes longer.")
-
-    @property
-    def store_url(self) -> str:
-        """The store to open when no ``--store`` is given."""
-        return self.store or str(self.home / "store")
+    home: Path = Field(default_factory=home, description="Folder of everything that is kept on this machine.")
+    store: str = Field(default="", description="Store URL or folder; default: store/ under the home folder.")
+    stage_timeout_s: float | None = Field(default=None, gt=0, description="Stop a stage that takes longer.")
 
     @property
     def views(self) -> Path:
@@ -53,6 +46,11 @@ class Settings(BaseSettings):
     def runs(self) -> Path:
         """One JSON file a run: what was asked for and what came of it."""
         return self.home / "runs"
+
+    @property
+    def reports(self) -> Path:
+        """The newest report of each name, at a path that stays."""
+        return self.home / "reports"
 
 
 def prepare_prefect_environment(environ: MutableMapping[str, str] = os.environ, *, quiet: bool) -> None:

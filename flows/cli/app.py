@@ -1,0 +1,21 @@
+"""The command tree. Each command is named by a string and imported when it is called."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+from cyclopts import App
+
+from flows.cli.commands import ART, COMMANDS
+
+
+def build_app() -> App:
+    """The application; calling it parses arguments and runs one command."""
+    app = App(name="nanochat", version=lambda: version("nanochat-pipeline"), help_format="plaintext")
+    for name, (target, text) in COMMANDS.items():
+        app.command(target, name=name, help=text)
+    art = App(name="art", help="Artifacts: what was built, from what, and whether it is intact.")
+    for name, (target, text) in ART.items():
+        art.command(target, name=name, help=text)
+    app.command(art)
+    return app

@@ -1,0 +1,215 @@
+"""``nanochat art``: look at, check, name, copy and clean up artifacts."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from artifacts import lineage as walk
+from artifacts.atomic import disk_errors, publish_directory, temporary_name
+from artifacts.errors import DataError, UsageError
+from artifacts.manifest import Manifest
+from artifacts.ref import ArtifactRef
+from artifacts.store import Store
+from flows.cli.options import Json, StoreUrl
+from flows.cli.output import print_json, print_table, size_text
+from flows.result import headline
+from flows.settings import Settings
+
+
+def open_store(url: str | None) -> Store:
+    """The store that a reading command means; it is not created."""
+    return Store.open(url or Settings().store, create=False)
+
+
+def ls(what: str = "", /, *, store: StoreUrl = None, json: Json = False) -> int:
+    """List artifacts.
+
+    Parameters
+    ----------
+    what
+        A kind (base), or kind/name (base/demo); default: everything.
+    """
+    opened = open_store(store)
+    kind, _, name = what.partition("/")
+    found = [opened.resolve(version.ref) for version in opened.list(kind or None, name or None)]
+    if json:
+        print_json([_node(opened, ref, manifest) for ref, manifest in found])
+        return 0
+    print_table(
+        ("artifact", "aliases", "digest", "size", "metric", "made"),
+        [
+            (str(ref), " ".join(_aliases(opened, ref)), manifest.digest[:12], size_text(manifest.total_bytes),
+             headline(manifest.metrics, manifest.key_metric), manifest.created)
+            for ref, manifest in found
+        ],
+    )  # fmt: skip
+    return 0
+
+
+def show(ref: str, /, *, store: StoreUrl = None, json: Json = False) -> int:
+    """Show one artifact: recipe, files, metrics, aliases.
+
+    Parameters
+    ----------
+    ref
+        kind/name, kind/name@v3, kind/name@prod or kind/name@sha256:HEX.
+    """
+    opened = open_store(store)
+    found, manifest = opened.resolve(ref)
+    node = _node(opened, found, manifest)
+    if json:
+        print_json(node)
+        return 0
+    provenance = manifest.provenance
+    facts = {
+        "artifact": str(found), "aliases": " ".join(node["aliases"]), "digest": manifest.digest,
+        "fingerprint": manifest.fingerprint, "made": manifest.created, "by": provenance.command,
+        "commit": f"{provenance.commit or '?'}{' with changes' if provenance.dirty else ''}",
+        "parents": " ".join(parent.ref for parent in manifest.parents),
+        **{f"metric {key}": str(value) for key, value in manifest.metrics.items()},
+        **{f"config {key}": str(value) for key, value in manifest.recipe["config"].items()},
+    }  # fmt: skip
+    print_table(("", str(found)), list(facts.items()))
+    print_table(
+        ("file", "size", "sha256"),
+        [(path, size_text(entry.size), entry.sha256[:12]) for path, entry in manifest.all_files().items()],
+    )
+    return 0
+
+
+def lineage(ref: str, /, *, forward: bool = False, store: StoreUrl = None, json: Json = False) -> int:
+    """Show what an artifact was made from.
+
+    Parameters
+    ----------
+    ref
+        The artifact.
+    forward
+        Show what was made from it instead.
+    """
+    opened = open_store(store)
+    graph = walk.descendants(opened, ref) if forward else walk.graph(opened, ref)
+    if json:
+        print_json(graph)
+        return 0
+    made_from: dict[str, list[str]] = {}
+    for edge in graph["edges"]:
+        made_from.setdefault(edge["child"], []).append(f"{edge['role']}={edge['parent']}")
+    print_table(
+        ("artifact", "digest", "commit", "made from"),
+        [
+            (node["ref"], node["digest"][:12], (node["provenance"]["commit"] or "?")[:12],
+             " ".join(made_from.get(node["ref"], [])))
+            for node in graph["nodes"]
+        ],
+    )  # fmt: skip
+    return 0
+
+
+def verify(ref: str | None = None, /, *, store: StoreUrl = None, json: Json = False) -> int:
+    """Check every byte of an artifact, or of the whole store. Exits 3 and names what is damaged.
+
+    Parameters
+    ----------
+    ref
+        The artifact; default: everything.
+    """
+    problems = open_store(store).verify(ref)
+    if json:
+        print_json({"ok": not problems, "problems": [vars(problem) for problem in problems]})
+    elif not problems:
+        print("intact")
+    for problem in problems[1:] if not json else []:
+        print(problem)
+    if problems and not json:
+        raise DataError(str(problems[0]), "rebuild it: nanochat run PRESET --force STAGE")
+    return DataError.exit_code if problems else 0
+
+
+def alias(ref: str, name: str, /, *, store: StoreUrl = None, json: Json = False) -> int:
+    """Point an alias to an artifact.
+
+    Parameters
+    ----------
+    ref
+        The artifact.
+    name
+        The alias, for example prod.
+    """
+    target = open_store(store).set_alias(ref, name)
+    if json:
+        print_json({"alias": f"{target.kind}/{target.name}@{name}", "artifact": str(target)})
+    else:
+        print(f"{target.kind}/{target.name}@{name} is {target}")
+    return 0
+
+
+def get(ref: str, folder: Path, /, *, store: StoreUrl = None, json: Json = False) -> int:
+    """Copy an artifact's files into a new folder; every byte is verified.
+
+    Parameters
+    ----------
+    ref
+        The artifact.
+    folder
+        Where to; it must not exist.
+    """
+    opened = open_store(store)
+    found, manifest = opened.resolve(ref)
+    if folder.exists():
+        raise UsageError(f"{folder} exists", "name a new folder")
+    view = opened.checkout(manifest, Settings().views)
+    temporary = folder.absolute().parent / temporary_name()
+    try:
+        with disk_errors(folder):
+            shutil.copytree(view, temporary, copy_function=shutil.copyfile)
+        publish_directory(temporary, folder.absolute())
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    if json:
+        print_json({"artifact": str(found), "folder": str(folder)})
+    else:
+        print(f"{found} is in {folder}")
+    return 0
+
+
+def gc(*, dry_run: bool = False, store: StoreUrl = None, json: Json = False) -> int:
+    """Remove what nothing refers to any more. Everything with a name, or cached, is kept.
+
+    Parameters
+    ----------
+    dry_run
+        Only say what would be removed.
+    """
+    report = open_store(store).gc(dry_run=dry_run)
+    if json:
+        print_json({"removed": list(report.removed), "bytes": report.bytes, "dry_run": report.dry_run})
+        return 0
+    for key in report.removed:
+        print(key)
+    print(f"{size_text(report.bytes)} {'would be' if report.dry_run else 'were'} removed")
+    return 0
+
+
+def _node(store: Store, ref: ArtifactRef, manifest: Manifest) -> dict[str, Any]:
+    files = [{"path": path, "size": entry.size, "sha256": entry.sha256}
+             for path, entry in manifest.all_files().items()]  # fmt: skip
+    more = {"files": files, "aliases": _aliases(store, ref), "bytes": manifest.total_bytes}
+    return walk.node(str(ref), manifest) | more
+
+
+def _aliases(store: Store, ref: ArtifactRef) -> list[str]:
+    return [text for text, alias in store.aliases(ref.kind, ref.name).items() if alias.version == ref.version]
+
+
+def _headline(manifest: Manifest) -> str:
+    value = manifest.metrics.get(manifest.key_metric)
+    return (
+        ""
+        if value is None
+        else f"{manifest.key_metric} {value:.4g}"
+        if isinstance(value, float)
+        else str(value)
+    )

@@ -1,0 +1,105 @@
+"""``nanochat chat``: talk to a model; tool calls are shown as the model wrote them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from artifacts.errors import ResourceError, UsageError
+from artifacts.store import Store
+from flows.cli.art import open_store
+from flows.cli.options import StoreUrl
+from flows.history import last_runs
+from flows.settings import Settings
+
+if TYPE_CHECKING:
+    from nanochat.engine.chat import ChatSession
+    from nanochat.engine.sampling import Sampling
+
+CHAT_KINDS = ("rl", "sft", "mid", "base")
+
+
+def chat(
+    ref: str | None = None,
+    /,
+    *,
+    prompt: Annotated[str | None, Parameter(name=["-p", "--prompt"])] = None,
+    temperature: float = 0.0,
+    top_k: int | None = None,
+    max_tokens: int = 256,
+    seed: int = 0,
+    store: StoreUrl = None,
+) -> int:
+    """Talk to a model.
+
+    Parameters
+    ----------
+    ref
+        The model, for example sft/demo@v1; default: the furthest trained one of the last run.
+    prompt
+        Ask this and exit.
+    temperature
+        0 takes the likeliest token each time.
+    top_k
+        Choose among the k likeliest tokens.
+    max_tokens
+        The longest answer.
+    seed
+        Of the sampling.
+    """
+    if temperature < 0 or max_tokens < 1 or (top_k is not None and top_k < 1):
+        raise UsageError(
+            f"--temperature {temperature} --top-k {top_k} --max-tokens {max_tokens}",
+            "temperature is at least 0, the others at least 1",
+        )
+    opened = open_store(store)
+    found, manifest = opened.resolve(ref or last_chat_model(opened, Settings().runs))
+    if manifest.kind not in CHAT_KINDS:
+        raise UsageError(f"{found} is no model", f"kinds that chat: {', '.join(CHAT_KINDS)}")
+    if ref is None:
+        print(f"{found}", file=sys.stderr)
+    folder = opened.checkout(manifest, Settings().views)
+
+    from nanochat.engine.chat import ChatSession
+    from nanochat.engine.sampling import Sampling
+
+    session = ChatSession.open(folder)
+    sampling = Sampling(temperature=temperature, top_k=top_k)
+    for text in [prompt] if prompt is not None else _typed():
+        _answer(session, text, max_tokens, sampling, seed)
+    return 0
+
+
+def last_chat_model(store: Store, runs: Path) -> str:
+    """The chat model that the newest run published. Raises ResourceError if there is none."""
+    for run in last_runs(runs):
+        published = {stage["stage"]: stage["artifact"] for stage in run["stages"]}
+        for kind in CHAT_KINDS:
+            if kind in published:
+                return str(published[kind])
+    raise ResourceError("no model was trained here yet", "nanochat run demo trains one")
+
+
+def _answer(session: ChatSession, text: str, max_tokens: int, sampling: Sampling, seed: int) -> None:
+    from nanochat.engine.chat import readable
+
+    for part in readable(session.ask(text, max_tokens=max_tokens, sampling=sampling, seed=seed)):
+        print(part, end="", flush=True)
+    print()
+
+
+def _typed() -> Iterator[str]:
+    """Lines from the terminal until end of input; empty ones are passed over."""
+    if sys.stdin.isatty():
+        print("Write to the model; Ctrl-D ends.", file=sys.stderr)
+    while True:
+        try:
+            text = input("> " if sys.stdin.isatty() else "")
+        except EOFError:
+            return
+        if text.strip():
+            yield text

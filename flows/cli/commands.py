@@ -1,0 +1,40 @@
+"""The commands: name -> where it is, and one line of help. Imports nothing, so ``--help`` is instant."""
+
+from __future__ import annotations
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "run": ("flows.cli.run:run", "Train a model, or the part of it that is not built yet."),
+    "plan": ("flows.cli.plan:plan", "Say what is cached, what would run, and why."),
+    "presets": ("flows.cli.presets:presets", "List the presets."),
+    "chat": ("flows.cli.chat:chat", "Talk to a model."),
+    "eval": ("flows.cli.evaluate:evaluate", "Evaluate a model."),
+    "doctor": ("flows.cli.doctor:doctor", "Check this machine."),
+}
+
+ART: dict[str, tuple[str, str]] = {
+    "ls": ("flows.cli.art:ls", "List artifacts."),
+    "show": ("flows.cli.art:show", "Show one artifact: recipe, files, metrics, aliases."),
+    "lineage": ("flows.cli.art:lineage", "Show what an artifact was made from, or what was made from it."),
+    "verify": ("flows.cli.art:verify", "Check every byte of an artifact, or of the store."),
+    "alias": ("flows.cli.art:alias", "Point an alias to an artifact."),
+    "get": ("flows.cli.art:get", "Copy an artifact's files into a new folder."),
+    "gc": ("flows.cli.art:gc", "Remove what nothing refers to any more."),
+}
+
+EXAMPLE = """\
+  nanochat run demo                     train the demo model; again: everything is cached
+  nanochat run demo --set rl.steps=80   change one thing: only what depends on it runs
+  nanochat chat -p "What is 37 + 45?"   talk to the model of the last run"""
+
+
+def overview() -> str:
+    """What ``nanochat --help`` prints."""
+    entries = {name: text for name, (_, text) in COMMANDS.items()}
+    entries |= {f"art {name}": text for name, (_, text) in ART.items()}
+    width = max(map(len, entries))
+    lines = [f"  {name:<{width}}  {text}" for name, text in entries.items()]
+    return "\n".join([
+        "Train a small ChatGPT end to end, as a cached and resumable pipeline.", "",
+        "Usage: nanochat COMMAND [--json] [--debug]", "", *lines, "", "Examples:", EXAMPLE, "",
+        "nanochat COMMAND --help explains a command.",
+    ])  # fmt: skip

@@ -1,0 +1,46 @@
+"""The pipeline as a Prefect flow: one task a stage, in the order of ``flows/dag.py``.
+
+The same code runs with no server, against one, and under a worker. Prefect shows what happens; what is
+built is decided by the store alone (``flows/build.py``).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import flow
+from prefect.futures import PrefectFuture
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from flows.dag import until
+from flows.history import History
+from flows.observe import OBSERVER, Observers
+from flows.params import PipelineParams
+from flows.publish import publish_run
+from flows.run import export_report, open_builder
+from flows.stage_task import results_of, shard_tasks, stage_task, stopping_children
+
+
+@flow(
+    name="pipeline",
+    flow_run_name="{params.run_name}",
+    # One at a time: the cores or GPUs of this machine are one resource, and each stage wants all of it.
+    task_runner=ThreadPoolTaskRunner[Any](max_workers=1),  # type: ignore[arg-type]  # invariant there
+    persist_result=False,
+)
+def pipeline(params: PipelineParams) -> list[dict[str, Any]]:
+    """Train a small ChatGPT: shards, tokenizer, base, mid, SFT, RL, evaluations, report.
+
+    Finished stages are found in the store and not run again, so a retry of this run resumes it.
+    """
+    builder = open_builder(params)
+    OBSERVER.set(Observers(OBSERVER.get(), History(builder.settings.runs, params)))
+    made: dict[str, PrefectFuture[Any]] = {}
+    with stopping_children():
+        for stage in until(params.until):
+            inputs = {role: made[source] for role, source in stage.inputs.items()}
+            parts = shard_tasks(builder, stage, inputs) if stage.mapped else None
+            made[stage.id] = stage_task(builder, stage).submit(inputs, parts)
+        results = results_of(made)
+    publish_run(params.run_name, results, export_report(builder, results))
+    return [result.model_dump() for result in results]

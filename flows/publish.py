@@ -1,0 +1,135 @@
+"""What Prefect's UI shows of a stage: logs, progress, curves, metrics, lineage. All are views of records."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from prefect.artifacts import (
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+from prefect.logging import get_run_logger
+
+from flows.observe import Observer
+from flows.picture import curve_markdown
+from flows.records_tail import newest_values
+from flows.result import StageResult
+from nanochat.records import read_records
+
+_EVERY_S = 60.0
+
+
+class PrefectObserver(Observer):
+    """Publishes one stage from within its task run. A failure to publish is logged, never raised."""
+
+    def __init__(
+        self, stage: str, name: str, parents: list[str], *, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._key = re.sub(r"[^a-z0-9]+", "-", f"{name}-{stage}".lower())
+        self._title = f"{stage} of {name}"
+        self._parents = parents
+        self._logger = get_run_logger()
+        self._now = now
+        self._due = now() + _EVERY_S
+        self._progress: UUID | None = None
+        self._records: Path | None = None
+
+    def started(self, stage: str, message: str) -> None:
+        self._logger.info("%s: %s", stage, message)
+        if self._progress is None:
+            self._try(self._start_progress)
+
+    def log(self, stage: str, text: str, urgent: bool) -> None:
+        self._logger.log(logging.WARNING if urgent else logging.INFO, "%s", text)
+
+    def tick(self, stage: str, records: Path) -> None:
+        self._records = records
+        if self._now() >= self._due:
+            self._due = self._now() + _EVERY_S
+            self._try(self._update)
+
+    def ended(self, stage: str, records: Path) -> None:
+        self._records = records
+        self._try(self._update)
+
+    def finished(self, result: StageResult) -> None:
+        """The finished stage: its metrics as a table, and what it was made from as a picture."""
+        self._logger.info("%s: %s %s", result.stage, result.status, result.artifact or result.digest[:12])
+        if self._progress is None:
+            self._try(self._start_progress)
+        self._try(lambda: self._set_progress(1.0))
+        self._try(lambda: create_table_artifact(key=f"{self._key}-metrics", table=metrics_table(result)))
+        text = lineage_markdown(result, self._parents)
+        self._try(lambda: create_markdown_artifact(key=f"{self._key}-lineage", markdown=text))
+
+    def draw(self, records: Iterable[dict[str, Any]]) -> None:
+        """Publish the curves under one key, replacing the last ones."""
+        if (markdown := curve_markdown(records, self._title)) is not None:
+            create_markdown_artifact(key=f"{self._key}-loss", markdown=markdown)
+
+    def _start_progress(self) -> None:
+        made = create_progress_artifact(progress=0.0, key=f"{self._key}-progress", description=self._title)
+        self._progress = made if isinstance(made, UUID) else None
+
+    def _set_progress(self, fraction: float) -> None:
+        if self._progress is not None:
+            update_progress_artifact(self._progress, progress=round(100 * fraction, 1))
+
+    def _update(self) -> None:
+        assert self._records is not None
+        done = newest_values(self._records).get("stage/progress")
+        if done is not None:
+            self._set_progress(float(done["value"]))
+        self.draw(read_records(self._records))
+
+    def _try(self, publish: Callable[[], Any]) -> None:
+        try:
+            publish()
+        except Exception as error:
+            self._logger.warning("%s: not published: %s", self._title, error)
+
+
+def metrics_table(result: StageResult) -> list[dict[str, Any]]:
+    """One row a metric, after what was made and how."""
+    rows: dict[str, Any] = {
+        "artifact": result.artifact,
+        "digest": result.digest[:12],
+        "status": result.status,
+    }
+    return [{"name": name, "value": value} for name, value in {**rows, **result.metrics}.items()]
+
+
+def run_table(results: list[StageResult]) -> list[dict[str, Any]]:
+    """One row a stage."""
+    return [
+        {
+            "stage": result.stage, "status": result.status, "seconds": result.seconds,
+            "artifact": result.artifact, "metric": result.headline,
+        }
+        for result in results
+    ]  # fmt: skip
+
+
+def lineage_markdown(result: StageResult, parents: list[str]) -> str:
+    """The stage's artifact and its parents as a mermaid graph, which Prefect's UI draws."""
+    child = result.artifact or result.digest[:12]
+    edges = [f'  p{number}["{parent}"] --> child["{child}"]' for number, parent in enumerate(parents)]
+    graph = "\n".join(["graph LR", *(edges or [f'  child["{child}"]'])])
+    return f"`{child}` sha256 `{result.digest}`\n\n```mermaid\n{graph}\n```\n"
+
+
+def publish_run(name: str, results: list[StageResult], report: Path | None) -> None:
+    """The table of the whole run, and where its report is. For use within the flow run."""
+    key = re.sub(r"[^a-z0-9]+", "-", name.lower())
+    try:
+        create_table_artifact(key=f"{key}-run", table=run_table(results), description=f"report: {report}")
+    except Exception as error:
+        get_run_logger().warning("the run's table was not published: %s", error)

@@ -1,0 +1,110 @@
+"""One run from parameters to report, with Prefect if something has to be built and without if not."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+from artifacts.atomic import write_file
+from artifacts.paths import segment
+from artifacts.store import Store
+from flows.build import Builder
+from flows.dag import until
+from flows.history import History
+from flows.observe import OBSERVER, Observer, Observers
+from flows.params import PipelineParams
+from flows.result import StageResult
+from flows.settings import Settings, prepare_prefect_environment
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run came to: a result a stage, and where the report was put (None: it was not built)."""
+
+    results: list[StageResult]
+    report: Path | None
+
+
+def open_builder(params: PipelineParams) -> Builder:
+    """Resolve the configuration and open the store. Raises UsageError before anything is built."""
+    from nanochat.config.pipeline import Resolution
+
+    settings = Settings()
+    resolution = Resolution(params.preset, params.set)
+    return Builder(
+        store=Store.open(params.store or settings.store),
+        settings=settings,
+        configs=resolution.stages,
+        name=segment(params.run_name, "name"),
+        ranks=resolution.dials.nproc,
+        depth=resolution.dials.depth,
+        forced=params.forced,
+        reuse={stage: ref for stage, ref in params.reuse.items()},
+    )
+
+
+def execute(params: PipelineParams, observer: Observer, *, quiet: bool = True) -> Outcome:
+    """Run the pipeline in this process. ``quiet``: keep Prefect's own messages off the terminal."""
+    builder = open_builder(params)
+    results = None if prefect_server_is_configured() else finished_results(builder, params)
+    if results is None:
+        results = _run_flow(params, observer, quiet)
+    else:
+        history = Observers(observer, History(builder.settings.runs, params))
+        for result in results:
+            history.finished(result)
+    return Outcome(results, export_report(builder, results))
+
+
+def finished_results(builder: Builder, params: PipelineParams) -> list[StageResult] | None:
+    """The result of every stage if all of them are built, else None. Imports neither Prefect nor torch."""
+    made: dict[str, StageResult] = {}
+    for stage in until(params.until):
+        inputs = {role: made[source] for role, source in stage.inputs.items()}
+        result = builder.find(builder.work(stage, inputs))
+        if result is None:
+            return None
+        made[stage.id] = result
+    return list(made.values())
+
+
+def export_report(builder: Builder, results: list[StageResult]) -> Path | None:
+    """Put ``report.html`` at a path that stays the same for every run of this name."""
+    for result in results:
+        if result.stage == "report":
+            page = (builder.checkout(result) / "report.html").read_bytes()
+            path = builder.settings.reports / builder.name / "report.html"
+            if not path.exists() or path.read_bytes() != page:
+                write_file(path, page)
+            return path
+    return None
+
+
+def prefect_server_is_configured() -> bool:
+    """True if the environment or the active Prefect profile names a server; Prefect is not imported."""
+    if os.environ.get("PREFECT_API_URL"):
+        return True
+    home = Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser()
+    path = Path(os.environ.get("PREFECT_PROFILES_PATH") or home / "profiles.toml")
+    if not path.is_file():
+        return False
+    profiles = tomllib.loads(path.read_text(encoding="utf-8"))
+    active = os.environ.get("PREFECT_PROFILE") or profiles.get("active", "")
+    return bool(profiles.get("profiles", {}).get(active, {}).get("PREFECT_API_URL"))
+
+
+def _run_flow(params: PipelineParams, observer: Observer, quiet: bool) -> list[StageResult]:
+    prepare_prefect_environment(quiet=quiet)
+    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+    from flows.pipeline import pipeline
+
+    token = OBSERVER.set(observer)
+    try:
+        # The heartbeat's thread sleeps in whole seconds and is waited for at the end of every flow.
+        with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+            return [StageResult(**result) for result in pipeline(params)]
+    finally:
+        OBSERVER.reset(token)

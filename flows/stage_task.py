@@ -1,0 +1,102 @@
+"""The one generic stage task: what ``flows/build.py`` does, as Prefect shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from prefect import Task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.futures import PrefectFuture
+from prefect.states import Completed
+
+from flows.build import Builder, Work
+from flows.dag import Stage
+from flows.launch import STOP, StageKilled
+from flows.observe import OBSERVER, Observers
+from flows.publish import PrefectObserver
+from flows.result import StageResult
+from flows.shard_map import SHARD_STAGE, shard_entries, shard_work
+
+Ref = dict[str, Any]
+
+
+def stage_task(builder: Builder, stage: Stage) -> Task[..., Any]:
+    """The task of one stage. Takes role -> ref, and the refs of the parts it is put together from."""
+
+    def build(inputs: dict[str, Ref], parts: list[Ref] | None = None) -> State[Any] | Ref:
+        work = builder.work(stage, _validated(inputs))
+        return _state(builder, work, None if parts is None else [StageResult(**part) for part in parts])
+
+    run_name = f"{stage.id} {_depth(builder)}{stage.artifact(builder.name)}"
+    return _task(build, stage.id, run_name, _tags(builder, stage))
+
+
+def shard_tasks(
+    builder: Builder, stage: Stage, inputs: Mapping[str, PrefectFuture[Any]]
+) -> list[PrefectFuture[Any]] | None:
+    """One mapped task a shard, or None if the whole is built already."""
+    refs = {role: future.result() for role, future in inputs.items()}
+    known = _validated(refs)
+    work = builder.work(stage, known)
+    if builder.find(work):
+        return None
+
+    def tokenize_shard(entry: dict[str, Any]) -> State[Any] | Ref:
+        return _state(builder, shard_work(builder, entry, known))
+
+    mapped = _task(tokenize_shard, SHARD_STAGE.id, "{entry[path]}", _tags(builder, SHARD_STAGE))
+    return list(mapped.map(shard_entries(builder, known)))
+
+
+def results_of(made: Mapping[str, PrefectFuture[Any]]) -> list[StageResult]:
+    """Wait for every stage. Raises what the first failed one raised."""
+    return [StageResult(**future.result()) for future in made.values()]
+
+
+@contextmanager
+def stopping_children() -> Iterator[None]:
+    """If the flow fails or is cancelled within, what still runs saves its work and exits first."""
+    try:
+        yield
+    except BaseException:
+        STOP.pull()
+        raise
+
+
+def _state(builder: Builder, work: Work, parts: list[StageResult] | None = None) -> State[Any] | Ref:
+    parents = [parent.artifact for parent in work.inputs.values()]
+    observer = Observers(OBSERVER.get(), PrefectObserver(work.stage.id, builder.name, parents))
+    result = builder.build(work, observer, parts)
+    observer.finished(result)
+    if result.status == "cached":
+        return Completed(
+            name="Cached", message=f"{result.artifact} is built already", data=result.model_dump()
+        )
+    return result.model_dump()
+
+
+def _task(body: Callable[..., Any], name: str, run_name: str, tags: list[str]) -> Task[..., Any]:
+    return Task(
+        body, name=name, task_run_name=run_name, tags=tags, persist_result=False, cache_policy=NO_CACHE,
+        retries=1, retry_delay_seconds=5, retry_condition_fn=_is_worth_retrying,
+    )  # fmt: skip
+
+
+def _is_worth_retrying(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
+    """Only what came from outside; a stage that failed by itself would fail again."""
+    return isinstance(state.data, StageKilled) or isinstance(getattr(state.data, "result", None), StageKilled)
+
+
+def _validated(inputs: Mapping[str, Ref]) -> dict[str, StageResult]:
+    return {role: StageResult(**ref) for role, ref in inputs.items()}
+
+
+def _tags(builder: Builder, stage: Stage) -> list[str]:
+    return ["nanochat", stage.kind, builder.name, *(["torchrun"] if stage.torchrun else [])]
+
+
+def _depth(builder: Builder) -> str:
+    return f"d{builder.depth} " if builder.depth else ""
