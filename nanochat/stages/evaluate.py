@@ -13,9 +13,12 @@ if TYPE_CHECKING:
     from nanochat.engine.generate import Engine
     from nanochat.evals.bpb import BitsPerByte
     from nanochat.evals.contamination import SeenPairs
+    from nanochat.records import RecordWriter
 
 VERSION = 1
 SCHEMA = 1
+SEED_OFFSET = 10_000  # other test problems than those that training stages watch with the same seed
+DOCS_PROBLEMS = 200
 
 TASKS = ("arithmetic/easy", "arithmetic/hard", "docs", "spelling")
 BEGINNINGS = (
@@ -66,9 +69,6 @@ class EvaluateConfig(Config):
         return sorted(task_modules(self.tasks))
 
 
-DOCS_PROBLEMS = 200
-
-
 def run(ctx: StageContext, config: EvaluateConfig) -> Summary:
     """Measure ``model`` and write results.json. Inputs: ``model``, ``tokens``, ``shards``."""
     import json
@@ -85,30 +85,33 @@ def run(ctx: StageContext, config: EvaluateConfig) -> Summary:
     writer = RecordWriter(ctx.attempt / "records.jsonl", config.stage)
     writer.rewind(-1)  # an evaluation that was cut off starts over
 
-    metrics: list[dict[str, Any]] = []
-    if config.bpb:
-        metrics.append(_bpb_metric(_measure_bpb(ctx, config, engine)))
-    writer.write("stage/progress", 0.25, step=0)
+    metrics = [_bpb_metric(_measure_bpb(ctx, config, engine))] if config.bpb else []
     seen = _seen_pairs(ctx, config)
     problems: dict[str, list[dict[str, Any]]] = {}
     for number, name in enumerate(config.tasks, 1):
         rows, problems[f"{name}/test"] = _evaluate_task(ctx, config, engine, name, seen)
         metrics += rows
-        writer.write("stage/progress", 0.25 + 0.75 * number / len(config.tasks), step=number)
+        writer.write("stage/progress", number / len(config.tasks), step=number)
     samples = _samples(config, engine)
-    for row in metrics:
-        writer.write(
-            row["name"], row["value"], kind="eval", step=0, n=row["n"], task=row["task"], split=row["split"],
-            ci=None if row["ci_low"] is None else (row["ci_low"], row["ci_high"]),
-        )  # fmt: skip
-    writer.write("sample/text", {"samples": samples}, kind="sample", step=0)
+    _record(writer, metrics, samples)
+    scanned = {"scanned_bytes": seen.scanned_bytes, "test_pairs_in_training_text": len(seen.pairs)}
     results = {
-        "schema": SCHEMA, "stage": config.stage, "metrics": metrics, "problems": problems, "samples": samples,
-        "contamination": {"scanned_bytes": seen.scanned_bytes, "test_pairs_in_training_text": len(seen.pairs)},
+        "schema": SCHEMA, "stage": config.stage, "metrics": metrics, "problems": problems,
+        "samples": samples, "contamination": scanned,
     }  # fmt: skip
     text = json.dumps(results, ensure_ascii=True, allow_nan=False, indent=1)
     (ctx.output / "results.json").write_text(text + "\n", encoding="utf-8")
     return _summary(metrics)
+
+
+def _record(writer: RecordWriter, metrics: list[dict[str, Any]], samples: list[dict[str, str]]) -> None:
+    for row in metrics:
+        interval = None if row["ci_low"] is None else (row["ci_low"], row["ci_high"])
+        writer.write(
+            row["name"], row["value"], kind="eval", step=0,
+            n=row["n"], ci=interval, task=row["task"], split=row["split"],
+        )  # fmt: skip
+    writer.write("sample/text", {"samples": samples}, kind="sample", step=0)
 
 
 def _measure_bpb(ctx: StageContext, config: EvaluateConfig, engine: Engine) -> BitsPerByte:
@@ -152,7 +155,7 @@ def _evaluate_task(
 
     task = load_task(name, ctx.inputs["shards"])
     wanted = min(config.num_problems, DOCS_PROBLEMS) if name == "docs" else config.num_problems
-    examples = unseen_examples(task, wanted, config.seed, seen)
+    examples = unseen_examples(task, wanted, config.seed + SEED_OFFSET, seen)
     outcomes = run_task(
         engine, task, examples, max_tokens=config.max_new_tokens, batch_rows=config.batch_rows
     )
