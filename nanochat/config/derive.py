@@ -20,12 +20,16 @@ REFERENCE_DEPTH = 12
 class Dials(Config):
     """What a person chooses; everything else follows from it unless set by name."""
 
-    depth: int = Field(12, ge=1, le=128, description="the one dial: layers, and from them width, tokens, rates")
+    depth: int = Field(
+        12, ge=1, le=128, description="the one dial: layers, and from them width, tokens, rates"
+    )
     architecture: Architecture = Field("current", description="current: July 2026; classic: December 2025")
     aspect_ratio: int = Field(64, ge=1, description="width per layer of depth, before rounding up to heads")
     head_dim: int = Field(128, ge=8, multiple_of=2, description="channels of one attention head")
     seq_len: int = Field(2048, ge=16, description="training context in tokens")
-    window_pattern: str | None = Field(None, pattern="^[SL]+$", description="attention windows, default by architecture")
+    window_pattern: str | None = Field(
+        None, pattern="^[SL]+$", description="attention windows, default by architecture"
+    )
     vocab_size: int = Field(32768, ge=265, description="token ids, special tokens included")
     tokens_per_parameter: float = Field(12.0, gt=0, description="pretraining tokens per scaling parameter")
     micro_batch: int = Field(32, ge=1, description="rows of one forward pass on one GPU")
@@ -61,7 +65,9 @@ def model_shape(dials: Dials) -> ModelConfig:
 
 def scaling_parameters(model: ModelConfig) -> int:
     """Parameters that scaling rules count: block matrices and head, not the embedding tables."""
-    per_layer = 12 * model.width**2 - 2 * model.width * (model.num_heads - model.num_kv_heads) * model.head_dim
+    per_layer = (
+        12 * model.width**2 - 2 * model.width * (model.num_heads - model.num_kv_heads) * model.head_dim
+    )
     return model.depth * per_layer + model.padded_vocab_size * model.width
 
 
@@ -80,12 +86,16 @@ def derive(dials: Dials) -> Derived:
     batch = max(1, round(2 ** round(exponent) / per_pass)) * per_pass
     out.set("base.batch_tokens", batch, "2^19 x (tokens / tokens at depth 12)^0.383, nearest power of 2")
     steps = max(1, round(tokens / batch))
-    out.set("base.steps", steps, f"{dials.tokens_per_parameter:g} tokens x {scaling:,} scaling parameters / batch")
+    out.set(
+        "base.steps", steps, f"{dials.tokens_per_parameter:g} tokens x {scaling:,} scaling parameters / batch"
+    )
     rate = (batch / REFERENCE_BATCH_TOKENS) ** 0.5
     out.set("base.optim.lr_scale", rate, "sqrt(batch / 2^19) on every learning rate")
     decay = 0.28 * rate * reference / tokens
     out.set("base.optim.weight_decay", decay, "0.28 x sqrt(batch / 2^19) x tokens at depth 12 / tokens")
-    out.set("base.val_tokens", min(80 * REFERENCE_BATCH_TOKENS, 4 * batch), "4 batches, at most 80 x 2^19 tokens")
+    out.set(
+        "base.val_tokens", min(80 * REFERENCE_BATCH_TOKENS, 4 * batch), "4 batches, at most 80 x 2^19 tokens"
+    )
     out.set("base.eval_every", max(1, steps // 10), "ten validations a run")
     for stage in ("mid", "sft", "rl"):
         out.set(f"{stage}.optim.lr_scale", rate, "as base")

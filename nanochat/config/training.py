@@ -18,7 +18,9 @@ class TrainConfig(Config):
     micro_batch: int = Field(ge=1, description="rows of one forward pass on one rank")
     eval_every: int = Field(ge=1, description="steps between validations; the last step always has one")
     optim: OptimConfig = OptimConfig()
-    dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="compute dtype; auto asks the hardware")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="compute dtype; auto asks the hardware"
+    )
     seed: int = Field(42, ge=0, description="of weights, data order and sampling")
     checkpoint_every: int = runtime_field(100, ge=1, description="steps between checkpoints")
     log_every: int = runtime_field(10, ge=1, description="steps between records and log lines")
@@ -28,7 +30,9 @@ class ChatTrainConfig(TrainConfig):
     """Training of an existing model on a mixture of conversation tasks."""
 
     mixture: dict[str, int] = Field(min_length=1, description="task -> number of training conversations")
-    val_mixture: dict[str, int] = Field(min_length=1, description="task -> number of validation conversations")
+    val_mixture: dict[str, int] = Field(
+        min_length=1, description="task -> number of validation conversations"
+    )
 
     def task_modules(self) -> list[str]:
         """Modules of ``nanochat.tasks`` that this mixture depends on, for the fingerprint."""

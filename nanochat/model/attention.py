@@ -38,7 +38,7 @@ def rotary_tables(length: int, head_dim: int, base: float) -> tuple[Tensor, Tens
 
 
 def rotate(x_BTHD: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate channel pairs (i, i + D/2) by the position's angle; cos and sin broadcast as (B|1, T, 1, D/2)."""
+    """Rotate channel pairs (i, i + D/2) by the position's angle; cos and sin are (B|1, T, 1, D/2)."""
     first, second = x_BTHD.chunk(2, dim=-1)
     return torch.cat((first * cos + second * sin, second * cos - first * sin), dim=-1)
 
@@ -79,7 +79,12 @@ class CausalSelfAttention(nn.Module):
         else:
             mask = self._window_mask(length, x_BTC.device)
         y_BHTD = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, is_causal=mask is None, enable_gqa=config.num_kv_heads != config.num_heads
+            q,
+            k,
+            v,
+            attn_mask=mask,
+            is_causal=mask is None,
+            enable_gqa=config.num_kv_heads != config.num_heads,
         )
         return self.out(y_BHTD.transpose(1, 2).reshape(rows, length, config.width))
 

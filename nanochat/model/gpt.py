@@ -46,7 +46,11 @@ class Block(nn.Module):
         self.mlp = MLP(config)
 
     def forward(
-        self, x: Tensor, value_embedding: Tensor | None, cos_sin: tuple[Tensor, Tensor], cache: LayerCache | None
+        self,
+        x: Tensor,
+        value_embedding: Tensor | None,
+        cos_sin: tuple[Tensor, Tensor],
+        cache: LayerCache | None,
     ) -> Tensor:
         x = x + self.attention(norm(x), value_embedding, cos_sin, cache)
         return x + self.mlp(norm(x))
@@ -171,7 +175,9 @@ class GPT(nn.Module):
             cache.lengths_R[rows] += length
         return norm(x)
 
-    def _smear(self, x_BTC: Tensor, cache: KVCache | None, rows: Tensor | None, start_B: Tensor | None) -> Tensor:
+    def _smear(
+        self, x_BTC: Tensor, cache: KVCache | None, rows: Tensor | None, start_B: Tensor | None
+    ) -> Tensor:
         """Add a gated share of the previous token's embedding to each token but the first of a sequence."""
         if not self.config.smear:
             return x_BTC
@@ -188,7 +194,9 @@ class GPT(nn.Module):
         """Rotary cos and sin as (B|1, T, 1, D/2) for the positions of this call."""
         last = length + (int(start_B.max()) if start_B is not None else 0)
         if self._cos_sin is None or self._cos_sin[0].size(0) < last or self._cos_sin[0].device != self.device:
-            tables = rotary_tables(max(last, self.config.seq_len), self.config.head_dim, self.config.rope_base)
+            tables = rotary_tables(
+                max(last, self.config.seq_len), self.config.head_dim, self.config.rope_base
+            )
             self._cos_sin = tuple(t.to(self.device, self.compute_dtype) for t in tables)
         cos, sin = self._cos_sin
         if start_B is None:

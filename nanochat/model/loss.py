@@ -20,7 +20,13 @@ BLOCK_TOKENS = 512
 class _WeightedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x_NC: Tensor, head_VC: Tensor, targets_N: Tensor, weights_N: Tensor, softcap: float, vocab: int
+        ctx: Any,
+        x_NC: Tensor,
+        head_VC: Tensor,
+        targets_N: Tensor,
+        weights_N: Tensor,
+        softcap: float,
+        vocab: int,
     ) -> Tensor:
         head = head_VC[:vocab].to(x_NC.dtype)
         grad_x = torch.empty_like(x_NC)

@@ -55,10 +55,13 @@ class MuonAdamW(torch.optim.Optimizer):
         if not state:
             rows, columns = stacked.shape[-2:]
             state["momentum"] = torch.zeros_like(stacked)
-            state["variance"] = stacked.new_zeros((len(params), rows, 1) if rows >= columns else (len(params), 1, columns))
+            state["variance"] = stacked.new_zeros(
+                (len(params), rows, 1) if rows >= columns else (len(params), 1, columns)
+            )
         muon_step(
             stacked, torch.stack([p.grad for p in params]), state["momentum"], state["variance"],
-            lr=group["lr"], momentum=group["momentum"], beta2=group["beta2"], weight_decay=group["weight_decay"],
+            lr=group["lr"], momentum=group["momentum"], beta2=group["beta2"],
+            weight_decay=group["weight_decay"],
         )  # fmt: skip
         for param, new in zip(params, stacked, strict=True):
             param.copy_(new)
@@ -68,7 +71,9 @@ class MuonAdamW(torch.optim.Optimizer):
         params = [p for p in group["params"] if p.grad is not None]
         for param in params:
             if not self.state[param]:
-                self.state[param].update(step=torch.tensor(0.0), mean=torch.zeros_like(param), square=torch.zeros_like(param))
+                self.state[param].update(
+                    step=torch.tensor(0.0), mean=torch.zeros_like(param), square=torch.zeros_like(param)
+                )
         states = [self.state[param] for param in params]
         torch._fused_adamw_(  # the kernel behind torch.optim.AdamW(fused=True), on CPU and CUDA
             params, [p.grad for p in params], [s["mean"] for s in states], [s["square"] for s in states], [],
@@ -97,23 +102,32 @@ def _average_gradients(groups: list[dict[str, Any]]) -> None:
 def build_optimizer(model: nn.Module, config: OptimConfig) -> MuonAdamW:
     """Sort the parameters of a GPT into groups by name and shape."""
     width_scale = (model.config.width / REFERENCE_WIDTH) ** -0.5
+    table_lr = config.embedding_lr * width_scale
     settings: dict[str, dict[str, Any]] = {
         "head": {"lr": config.head_lr * width_scale, "betas": (0.8, 0.96), "weight_decay": 0.01},
-        "embedding": {"lr": config.embedding_lr * width_scale, "betas": (0.8, 0.995), "weight_decay": 0.001},
-        "value_embeddings": {"lr": config.embedding_lr * width_scale * 0.5, "betas": (0.8, 0.995), "weight_decay": 0.01},
+        "embedding": {"lr": table_lr, "betas": (0.8, 0.995), "weight_decay": 0.001},
+        "value_embeddings": {"lr": table_lr * 0.5, "betas": (0.8, 0.995), "weight_decay": 0.01},
         "residual_scale": {"lr": config.scalar_lr * 0.01, "betas": (0.8, 0.95), "weight_decay": 0.05},
         "skip_scale": {"lr": config.scalar_lr, "betas": (0.96, 0.95), "weight_decay": 0.0},
         "smear_gate": {"lr": 0.2, "betas": (0.8, 0.95), "weight_decay": 0.0},
         "smear_scale": {"lr": 0.2, "betas": (0.8, 0.95), "weight_decay": 0.0},
         "backout_scale": {"lr": 0.2, "betas": (0.8, 0.95), "weight_decay": 0.0},
     }  # fmt: skip
-    muon = {"kind": "muon", "lr": config.matrix_lr, "momentum": 0.95, "beta2": 0.9, "weight_decay": config.weight_decay}
+    muon = {
+        "kind": "muon",
+        "lr": config.matrix_lr,
+        "momentum": 0.95,
+        "beta2": 0.9,
+        "weight_decay": config.weight_decay,
+    }
     params: dict[Any, list[Tensor]] = defaultdict(list)
     for name, param in model.named_parameters():
         part = name.split(".")[0]
         params[tuple(param.shape) if part == "blocks" else part].append(param)
     groups = [
-        {"params": members, "kind": "adamw", **settings[key]} if isinstance(key, str) else {"params": members, **muon}
+        {"params": members, "kind": "adamw", **settings[key]}
+        if isinstance(key, str)
+        else {"params": members, **muon}
         for key, members in params.items()
     ]
     for group in groups:

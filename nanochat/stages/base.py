@@ -27,13 +27,13 @@ def run(ctx: StageContext, config: BaseConfig) -> Summary:
     from nanochat.model.gpt import GPT
     from nanochat.optim.build import build_optimizer
     from nanochat.tokenizer.tokenizer import Tokenizer
-    from nanochat.train.loop import save_model
+    from nanochat.train.model_folder import save_model
     from nanochat.train.setup import process_group, resolve_device, resolve_dtype, seed_everything
     from nanochat.train.supervised import train_supervised
     from nanochat.train.validate import bits_per_byte
 
     device = resolve_device()
-    seed_everything(config.seed)
+    seed_everything(config.seed, device)
     tokenizer_file = ctx.inputs["tokenizer"] / "tokenizer.json"
     tokenizer = Tokenizer.load(tokenizer_file)
     model = GPT(config.model, resolve_dtype(config.dtype, device))
@@ -60,9 +60,12 @@ def run(ctx: StageContext, config: BaseConfig) -> Summary:
     if not ctx.is_main:
         return Summary()
     ledger = train_loader.ledger()
-    save_model(model, ctx.output, tokenizer_file, curve, {"stage": "base", "steps": config.steps, "ledger": ledger})
+    save_model(
+        model, ctx.output, tokenizer_file, curve, {"stage": "base", "steps": config.steps, "ledger": ledger}
+    )
     return Summary(
-        metrics={"val_bpb": curve.val[-1][1], "tokens": curve.tokens, "steps": config.steps}, key_metric="val_bpb"
+        metrics={"val_bpb": curve.val[-1][1], "tokens": curve.tokens, "steps": config.steps},
+        key_metric="val_bpb",
     )
 
 

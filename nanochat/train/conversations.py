@@ -5,36 +5,25 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from nanochat.config.model import ModelConfig
 from nanochat.config.training import ChatTrainConfig
 from nanochat.data.loader import ConversationLoader
-from nanochat.model.gpt import GPT
 from nanochat.optim.build import build_optimizer
 from nanochat.runtime import StageContext, Summary
 from nanochat.tasks.mixture import build_mixture
 from nanochat.tasks.task import Split
 from nanochat.tokenizer.chat import render_conversation
 from nanochat.tokenizer.tokenizer import Tokenizer
-from nanochat.train.loop import load_weights, save_model
-from nanochat.train.setup import process_group, resolve_device, resolve_dtype, seed_everything
+from nanochat.train.model_folder import load_model, save_model
+from nanochat.train.setup import process_group
 from nanochat.train.supervised import train_supervised
 from nanochat.train.validate import mean_loss
 
 
-def load_model(folder_of: StageContext, dtype: str, seed: int) -> GPT:
-    """The model artifact behind input ``model``, on this rank's device, ready to train."""
-    device = resolve_device()
-    seed_everything(seed)
-    folder = folder_of.inputs["model"]
-    shape = ModelConfig.model_validate_json((folder / "config.json").read_text())
-    model = GPT(shape, resolve_dtype(dtype, device))  # type: ignore[arg-type]
-    load_weights(model, folder)
-    return model.to(device)
-
-
-def train_on_conversations(ctx: StageContext, config: ChatTrainConfig, stage: str, *, masked: bool) -> Summary:
-    """Train ``model`` on the mixture drawn from ``shards``; the loss counts all tokens, or masked ones only."""
-    model = load_model(ctx, config.dtype, config.seed)
+def train_on_conversations(
+    ctx: StageContext, config: ChatTrainConfig, stage: str, *, masked: bool
+) -> Summary:
+    """Train ``model`` on a mixture drawn from ``shards``; the loss counts all tokens, or ``masked`` ones."""
+    model = load_model(ctx.inputs["model"], config.dtype, config.seed)
     tokenizer_file = ctx.inputs["model"] / "tokenizer.json"
     tokenizer = Tokenizer.load(tokenizer_file)
     seq_len = model.config.seq_len
@@ -59,7 +48,9 @@ def train_on_conversations(ctx: StageContext, config: ChatTrainConfig, stage: st
     if not ctx.is_main:
         return Summary()
     ledger = train_loader.ledger()
-    save_model(model, ctx.output, tokenizer_file, curve, {"stage": stage, "steps": config.steps, "ledger": ledger})
+    save_model(
+        model, ctx.output, tokenizer_file, curve, {"stage": stage, "steps": config.steps, "ledger": ledger}
+    )
     (ctx.output / "mixture.json").write_text(json.dumps(config.mixture, indent=1, sort_keys=True))
     metrics = {"val_loss": curve.val[-1][1], "tokens": curve.tokens, "steps": config.steps}
     return Summary(metrics=metrics, key_metric="val_loss")

@@ -18,8 +18,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
-
 from artifacts.errors import NanochatError
 from nanochat.model.gpt import GPT
 from nanochat.optim.build import MuonAdamW
@@ -137,7 +135,7 @@ class Trainer:
         return StepResult(result.loss, result.tokens, {"train/lr": multiplier, **result.records})
 
     def _evaluate(self, state: TrainState, records: RecordWriter) -> None:
-        """Measure once per step, after a checkpoint, so that a kill during a long evaluation loses nothing."""
+        """Measure once per step, after a checkpoint: a kill during a long evaluation loses nothing."""
         step, done = state.counters["step"], state.counters["val"]
         if done and done[-1][0] == step:
             return
@@ -198,22 +196,3 @@ def accumulate(model: GPT, batches: list[Any], total_weight: float, world_size: 
         loss.backward()
         loss_sum += float(loss.detach()) / world_size
     return loss_sum
-
-
-def load_weights(model: GPT, folder: Path) -> None:
-    """Read ``model.safetensors`` of a model artifact into ``model``."""
-    from safetensors.torch import load_file
-
-    model.load_state_dict(load_file(folder / "model.safetensors"))
-
-
-def save_model(model: GPT, folder: Path, tokenizer_file: Path, curve: Curve, meta: dict[str, Any]) -> None:
-    """Write the payload of a model artifact: weights, shape, tokenizer, loss curve, meta."""
-    from safetensors.torch import save_file
-
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    save_file(weights, folder / "model.safetensors")
-    (folder / "config.json").write_text(model.config.model_dump_json(indent=1))
-    (folder / "tokenizer.json").write_bytes(tokenizer_file.read_bytes())
-    curve.save(folder / "losses.json")
-    (folder / "meta.json").write_text(json.dumps({**meta, "tokens": curve.tokens}, indent=1))

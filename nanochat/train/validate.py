@@ -12,7 +12,7 @@ from nanochat.model.gpt import GPT
 from nanochat.train.setup import all_sum
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def mean_loss(model: GPT, batches: Sequence[Batch]) -> float:
     """Mean cross-entropy over supervised targets of all batches and ranks, nats a token."""
     nats, count = 0.0, 0
@@ -23,7 +23,7 @@ def mean_loss(model: GPT, batches: Sequence[Batch]) -> float:
     return all_sum(nats, model.device) / max(1.0, all_sum(count, model.device))
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def bits_per_byte(model: GPT, batches: Sequence[Batch], token_bytes_V: torch.Tensor) -> float:
     """Nats over targets of at least one byte, divided by ln 2 and by their bytes; special tokens excluded."""
     nats, size = 0.0, 0
