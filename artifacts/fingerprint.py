@@ -82,11 +82,16 @@ def explain(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[dict[str, An
     A value that one of them lacks is None there. Config fields carry their dotted name.
     """
     before, after = _flatten(old), _flatten(new)
+    names = sorted(before.keys() | after.keys())
     return [
         {"what": what, "name": name, "old": before.get((what, name)), "new": after.get((what, name))}
-        for what, name in sorted(before.keys() | after.keys())
-        if before.get((what, name)) != after.get((what, name))
+        for what, name in names
+        if _text(before, (what, name)) != _text(after, (what, name))
     ]
+
+
+def _text(flat: Mapping[tuple[str, str], Any], key: tuple[str, str]) -> str | None:
+    return canonical_json(flat[key]) if key in flat else None
 
 
 def _flatten(payload: Mapping[str, Any]) -> dict[tuple[str, str], Any]:

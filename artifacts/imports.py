@@ -31,6 +31,8 @@ def import_closure(
     """
     chosen = {package: {REGISTRY, *names} for package, names in (only or {}).items()}
     found: dict[str, Path] = {}
+    if module.partition(".")[0] not in roots:
+        raise DataError(f"module {module} is in none of {', '.join(roots)}", "name one of the project")
     pending = _with_parents(module)
     while pending:
         name = pending.pop()

@@ -139,7 +139,7 @@ def _manifest_problems(store: Store) -> Iterator[Problem]:
 
 
 def _blob_problems(store: Store, owners: dict[str, list[tuple[Manifest, str]]]) -> Iterator[Problem]:
-    for info in store.backend.list(f"{layout.BLOBS}/"):
+    for info in store.backend.list("blobs/"):
         sha256 = info.key.rpartition("/")[2]
         if not is_sha256(sha256) or info.key != layout.blob(sha256):
             yield Problem(info.key, "", "is no blob")

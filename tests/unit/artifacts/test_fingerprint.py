@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from artifacts import fingerprint
@@ -22,6 +22,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=4),
     max_leaves=12,
 )
+CONFIG = st.dictionaries(st.text("ab", min_size=1, max_size=2), JSON, max_size=3)
 
 
 @given(JSON)
@@ -32,7 +33,8 @@ def test_canonical_text_means_the_same_value(value: Any) -> None:
     assert text.isascii()
 
 
-@given(st.dictionaries(st.text(), JSON, min_size=2))
+@settings(max_examples=50)
+@given(st.dictionaries(st.text(), JSON, min_size=2, max_size=6))
 def test_order_of_keys_is_no_identity(value: dict[str, Any]) -> None:
     shuffled = dict(reversed(value.items()))
     assert fingerprint.sha256_json(value) == fingerprint.sha256_json(shuffled)
@@ -90,7 +92,8 @@ def test_a_difference_is_named_by_field_input_and_module() -> None:
     ]
 
 
-@given(st.dictionaries(st.text("ab", min_size=1), JSON), st.dictionaries(st.text("ab", min_size=1), JSON))
+@settings(max_examples=50)
+@given(CONFIG, CONFIG)
 def test_a_difference_is_explained_if_and_only_if_there_is_one(
     old: dict[str, Any], new: dict[str, Any]
 ) -> None:

@@ -67,10 +67,18 @@ def test_redacting_twice_changes_nothing() -> None:
 
 
 def test_commands_lose_secrets_and_machine_paths() -> None:
-    arguments = ["nanochat", "run", "--token", CANARY, "--store", "/home/me/store", "file:///home/me/x",
-                 "a=/tmp/y/z.json", "s3://bucket/key", "https://host/a/b", "two words", "shards/demo@v1"]  # fmt: skip
+    arguments = [
+        "run",
+        "--token",
+        CANARY,
+        "--store",
+        "/home/me/store",
+        "file:///home/me/x",
+        "a=/tmp/y/z.json",
+    ]
+    arguments += ["s3://bucket/key", "https://host/a/b", "two words", "shards/demo@v1"]
     assert redact_command(arguments, {}) == (
-        "nanochat run --token [redacted] --store .../store .../x a=.../z.json s3://bucket/key https://host/a/b "
+        "run --token [redacted] --store .../store .../x a=.../z.json s3://bucket/key https://host/a/b "
         "'two words' shards/demo@v1"
     )
 

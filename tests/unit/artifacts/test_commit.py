@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from artifacts import layout
+from artifacts.errors import DataError, UsageError
+from artifacts.lease import Lease, LeaseLost
+from artifacts.names import Pointer
+from artifacts.store import Store
+
+
+def test_files_keep_their_bytes_and_become_read_only(
+    make, store: Store, root: Path, blob_of: Callable
+) -> None:
+    published = make.commit({"a.bin": b"1234", "sub/b.json": b"{}"}, run={"summary.json": b"[]"})
+    assert str(published.ref) == "base/demo@v1"
+    assert published.new_version
+    stored = {path: blob_of(published.manifest, path).read_bytes() for path in published.manifest.all_files()}
+    assert stored == {"a.bin": b"1234", "sub/b.json": b"{}", "run/summary.json": b"[]"}
+    assert {path.stat().st_mode & 0o777 for path in (root / "blobs").rglob("*") if path.is_file()} == {0o444}
+    assert store.verify() == []
+
+
+def test_the_same_bytes_are_stored_once(make, root: Path) -> None:
+    make.commit({"a": b"same", "b": b"same"}, run={"c": b"same"})
+    assert sum(path.is_file() for path in (root / "blobs").rglob("*")) == 1
+
+
+def test_an_equal_digest_gets_the_existing_version(make, store: Store) -> None:
+    first = make.commit(config={"depth": 4})
+    second = make.commit(config={"depth": 4, "new": 1}, run={"summary.json": b"other"})
+    assert second.ref == first.ref
+    assert not second.new_version
+    assert second.manifest.hex != first.manifest.hex
+    assert store.lookup("base", second.manifest.fingerprint) == second.manifest
+
+
+def test_latest_moves_on_every_publish(make, store: Store) -> None:
+    make.commit(config={"a": 1}, files={"x": b"1"})
+    make.commit(config={"a": 2}, files={"x": b"2"})
+    assert store.resolve("base/demo")[0].version == 2
+    make.commit(config={"a": 3}, files={"x": b"1"})
+    assert store.resolve("base/demo")[0].version == 1
+
+
+def test_the_first_commit_of_a_fingerprint_wins(make, store: Store) -> None:
+    first = make.commit(files={"x": b"1"})
+    second = make.commit(files={"x": b"2"})
+    assert (second.ref, second.manifest, second.new_version) == (first.ref, first.manifest, False)
+    assert [version.ref.version for version in store.list()] == [1]
+
+
+def test_a_forced_rebuild_with_other_bytes_takes_over(make, store: Store) -> None:
+    first = make.commit(files={"x": b"1"})
+    second = make.commit(files={"x": b"2"}, replace=True)
+    assert (str(second.ref), second.new_version) == ("base/demo@v2", True)
+    assert store.lookup("base", first.manifest.fingerprint) == second.manifest
+    assert store.resolve("base/demo@v1")[1] == first.manifest
+
+
+def test_a_forced_rebuild_with_equal_bytes_is_identical(make, store: Store) -> None:
+    first = make.commit(run={"summary.json": b"1"})
+    second = make.commit(run={"summary.json": b"2"}, replace=True)
+    assert (second.ref, second.manifest, second.new_version) == (first.ref, first.manifest, False)
+
+
+@pytest.mark.parametrize("path", ["model.bin", "run/summary.json", "manifest", "pointer"])
+def test_a_forced_rebuild_mends_what_was_damaged(
+    path: str, make, store: Store, root: Path, blob_of: Callable, flip: Callable
+) -> None:
+    manifest = make.commit(run={"summary.json": b"first"}).manifest
+    targets = {
+        "manifest": root / layout.manifest(manifest.hex),
+        "pointer": root / layout.fingerprint("base", manifest.fingerprint),
+    }
+    flip(targets[path] if path in targets else blob_of(manifest, path))
+    assert store.verify() != []
+    mended = make.commit(run={"summary.json": b"second"}, replace=True)
+    assert str(mended.ref) == "base/demo@v1"
+    answer = store.lookup("base", manifest.fingerprint)
+    assert answer is not None
+    store.check(answer)
+    assert store.verify("base/demo") == []
+    assert {problem.ref for problem in store.verify()} <= {
+        layout.manifest(manifest.hex),
+        layout.blob(manifest.run_files[0].sha256),
+    }  # fmt: skip  what nothing refers to any more; gc removes it
+    store.gc(grace_s=0)
+    assert store.verify() == []
+
+
+def test_naming_after_a_crash_is_finished_and_then_writes_nothing(
+    make, store: Store, root: Path, snapshot: Callable
+) -> None:
+    manifest = make.commit(name=None).manifest
+    assert store.list() == []
+    assert str(store.name(manifest, "demo")) == "base/demo@v1"
+    assert str(store.resolve("base/demo")[0]) == "base/demo@v1"
+    before = snapshot(root)
+    assert str(store.name(manifest, "demo")) == "base/demo@v1"
+    assert snapshot(root) == before
+
+
+def test_a_crash_before_the_alias_moved_is_finished(make, store: Store) -> None:
+    make.commit(config={"a": 1}, files={"x": b"1"})
+    manifest = make.commit(config={"a": 2}, files={"x": b"2"}, name=None).manifest
+    ref, _ = store.names.publish("base", "demo", Pointer.to(manifest))
+    assert store.resolve("base/demo")[0].version == 1
+    assert store.name(manifest, "demo") == ref
+    assert store.resolve("base/demo")[0] == ref
+
+
+def test_a_cached_older_version_does_not_move_latest(make, store: Store) -> None:
+    older = make.commit(config={"a": 1}, files={"x": b"1"}).manifest
+    make.commit(config={"a": 2}, files={"x": b"2"})
+    assert store.name(older, "demo").version == 1
+    assert store.resolve("base/demo")[0].version == 2
+
+
+def test_what_is_no_artifact_is_refused(make, store: Store, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="made no file"):
+        store.commit(make.draft(), make.files({}), name="demo")
+    with pytest.raises(DataError, match="made run/"):
+        make.commit({"run/x": b"1"})
+    with pytest.raises(UsageError, match="is not allowed"):
+        make.commit({"a b": b"1"})
+    with pytest.raises(UsageError, match="is not allowed"):
+        make.commit(name="../escape")
+    folder = make.files({"a": b"1"})
+    (folder / "link").symlink_to(tmp_path)
+    with pytest.raises(DataError, match="link is not a plain file"):
+        store.commit(make.draft(config={"b": 2}), folder, name="demo")
+    assert store.list() == []
+
+
+def test_a_file_that_changes_while_it_is_stored_is_refused(make, store: Store, monkeypatch) -> None:
+    upload = store.backend.upload
+
+    def late_writer(key: str, source: Path, *, sha256: str) -> None:
+        source.write_bytes(b"changed")
+        upload(key, source, sha256=sha256)
+
+    monkeypatch.setattr(store.backend, "upload", late_writer)
+    with pytest.raises(DataError, match="changed while it was copied"):
+        make.commit()
+    assert store.list() == []
+
+
+@pytest.mark.criterion("T48")
+def test_a_commit_under_a_lost_lease_is_refused(make, store: Store) -> None:
+    draft, payload = make.draft(), make.files({"x": b"1"})
+    lease = Lease(store, "base/x", clock=lambda: 0.0)
+    assert lease.try_acquire()
+    clock = iter([0.0, 1e6])
+    other = Lease(store, "base/x", clock=lambda: next(clock))
+    assert not other.try_acquire()
+    assert other.try_acquire()
+    with pytest.raises(LeaseLost):
+        store.commit(draft, payload, name="demo", lease=lease)
+    assert store.lookup("base", draft.fingerprint) is None
+    assert store.commit(draft, payload, name="demo", lease=other).new_version

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import pytest
+
+from artifacts import layout
+from artifacts.errors import DataError, UsageError
+
+HEX = "ab" + "0" * 62
+
+
+def test_keys_are_as_the_contract_says() -> None:
+    assert layout.blob(HEX) == f"blobs/sha256/ab/{HEX}"
+    assert layout.manifest(HEX) == f"manifests/{HEX}.json"
+    assert layout.fingerprint("eval-base", HEX) == f"fingerprints/eval-base/{HEX}.json"
+    assert layout.version("base", "demo", 3) == "names/base/demo/v3.json"
+    assert layout.alias("base", "demo", "prod") == "aliases/base/demo/prod.json"
+    assert layout.lease(f"base/{HEX}") == f"leases/base/{HEX}.json"
+    assert layout.attempt(HEX) == f"attempts/{HEX}"
+
+
+@pytest.mark.parametrize("bad", ["", "..", "a/b", "A", "x\n"])
+def test_no_key_is_made_of_free_text(bad: str) -> None:
+    makers = [layout.blob, layout.manifest, layout.attempt, layout.lease]
+    makers += [lambda text: layout.fingerprint(text, HEX), lambda text: layout.fingerprint("base", text)]
+    makers += [lambda text: layout.names("base", text), lambda text: layout.alias("base", "demo", text)]
+    for make in makers:
+        if make is layout.lease and bad == "a/b":
+            continue  # a lease may have several segments
+        with pytest.raises(UsageError):
+            make(bad)
+    for key in ("../x", "a//b", "/a", ""):
+        with pytest.raises(UsageError):
+            layout.lease(key)
+
+
+def test_records_are_read_back_and_damage_is_named() -> None:
+    assert layout.decode("k", layout.encode({"b": 1, "a": None})) == {"a": None, "b": 1}
+    for data in (b"", b"{", b"[]", b"\xff", b"null"):
+        with pytest.raises(DataError, match="names/x is damaged"):
+            layout.decode("names/x", data)
