@@ -61,7 +61,10 @@ STAGES: tuple[Stage, ...] = (
 )
 
 STAGE_IDS: tuple[str, ...] = tuple(stage.id for stage in STAGES)
-GROUPS: dict[str, tuple[str, ...]] = {"evaluate": tuple(s.id for s in STAGES if s.kind == "eval")}
+GROUPS: dict[str, tuple[str, ...]] = {
+    "evaluate": tuple(stage.id for stage in STAGES if stage.kind == "eval"),
+    "tokenize": ("tokenize", "tokenize-shard"),
+}
 
 
 def stage_by_id(stage_id: str) -> Stage:
@@ -80,7 +83,7 @@ def until(stage_id: str | None) -> tuple[Stage, ...]:
 
 def expand(names: list[str]) -> set[str]:
     """Stage ids of ``names``, where ``evaluate`` stands for all evaluations. Raises UsageError."""
-    known = (*STAGE_IDS, *GROUPS)
+    known = (*STAGE_IDS, "evaluate")
     for name in names:
         if name not in known:
             raise unknown("stage", name, known)
