@@ -73,7 +73,7 @@ def _operands(draw: Callable[[Random], tuple[int, ...]], split: Split, rng: Rand
     side by side."""
     while True:
         values = draw(rng)
-        adjacent = [is_test_pair(a, b) for a, b in pairwise(values)]
+        adjacent = (is_test_pair(a, b) for a, b in pairwise(values))
         if split == "test":
             fits = all(adjacent)
         else:
