@@ -97,8 +97,7 @@ def _everything(store: Store, deep: bool) -> Iterator[Problem]:
             manifests[manifest.hex] = manifest
         except DataError as error:
             yield Problem(str(ref), "", error.message)
-    for kind, name in sorted({(ref.kind, ref.name) for ref in store.names.version_keys()}):
-        yield from _alias_problems(store, kind, name)
+    yield from _alias_problems(store)
     for info in store.backend.list(f"{layout.FINGERPRINTS}/"):
         try:
             stage, sha256 = info.key.removesuffix(".json").split("/")[1:]
@@ -119,13 +118,16 @@ def _everything(store: Store, deep: bool) -> Iterator[Problem]:
         yield from _blob_problems(store, owners)
 
 
-def _alias_problems(store: Store, kind: str, name: str) -> Iterator[Problem]:
-    for info in store.backend.list(layout.aliases(kind, name)):
-        text = info.key.rpartition("/")[2].removesuffix(".json")
+def _alias_problems(store: Store) -> Iterator[Problem]:
+    for info in store.backend.list(f"{layout.ALIASES}/"):
         try:
-            store.resolve(ArtifactRef(kind, name, alias=text))
-        except (DataError, UsageError) as error:
-            yield Problem(f"{kind}/{name}@{text}", "", error.message)
+            kind, name, text = info.key.removesuffix(".json").split("/")[1:]
+            ref = ArtifactRef(kind, name, alias=text)
+            store.resolve(ref)
+        except (ValueError, UsageError):
+            yield Problem(info.key, "", "is no alias")
+        except DataError as error:
+            yield Problem(str(ref), "", error.message)
 
 
 def _manifest_problems(store: Store) -> Iterator[Problem]:

@@ -8,12 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from artifacts.backends import LocalBackend
 from artifacts.commit import Published
 from artifacts.fingerprint import recipe, sha256_json
 from artifacts.manifest import Draft, Manifest, Parent
 from artifacts.store import Store
+
+settings.register_profile("busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy machine")
 
 
 class Factory:
