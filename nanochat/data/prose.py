@@ -15,9 +15,8 @@ MIN_WRAPPED_WIDTH = 45  # lines at least this long were wrapped by an editor and
 _UNPRINTABLE = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\xad\u200b-\u200f\u2028-\u202e\ud800-\uf8ff\ufeff]")
 _LETTERS = re.compile(r"[A-Za-z]+")
 _LICENCE = re.compile(
-    r"copyright|all rights reserved|licensed under|permission is hereby granted|redistribution and use"
-    r"|without warrant|SPDX-License",
-    re.IGNORECASE,
+    r"[Cc]opyright|[Aa]ll rights reserved|[Ll]icensed under|Permission is hereby|Redistribution and use"
+    r"|(WITHOUT|without) (ANY )?WARRANT|SPDX-License"
 )
 _UNDERLINE = re.compile(r"^\s*([-=~^*#\"'+`_.])\1{2,}\s*$")
 _DIRECTIVE = re.compile(r"^\s*\.\. *([\w:|-]*)(?:::)?")
@@ -25,14 +24,14 @@ _ADMONITION = re.compile(r"^(\s*)\.\. *(note|warning|tip|important|caution|depre
 _EXAMPLE = re.compile(r"^\s*(>>>|\$ |In \[\d|%|Traceback)")
 _LIST_ITEM = re.compile(r"^\s*([-*•]|\d+[.)]|:\w|[\w*`.]+( ?\([^)]*\))? ?:(\s|$))")
 _INLINE = (
-    (re.compile(r":(?:[\w+.-]+:)*[\w+.-]+:`[~!]?([^`<]+?)(?:\s*<[^`>]*>)?`"), r"`\1`"),  # :func:`x`
-    (re.compile(r"``([^`]+)``"), r"`\1`"),
-    (re.compile(r"`([^`<]+?)\s*<[^`>]+>`_{1,2}"), r"\1"),  # `text <address>`_
-    (re.compile(r"`([^`]+)`_{1,2}"), r"\1"),
-    (re.compile(r"\s*\[[\w.#*]+\]_"), ""),  # a citation
-    (re.compile(r"\*\*([^*\s][^*]*)\*\*"), r"\1"),
-    (re.compile(r"\\([*_`|])"), r"\1"),
-    (re.compile(r"::(?=\s|$)"), ":"),
+    (":`", re.compile(r":(?:[\w+.-]+:)*[\w+.-]+:`[~!]?([^`<]+?)(?:\s*<[^`>]*>)?`"), r"`\1`"),  # :func:`x`
+    ("``", re.compile(r"``([^`]+)``"), r"`\1`"),
+    ("`_", re.compile(r"`([^`<]+?)\s*<[^`>]+>`_{1,2}"), r"\1"),  # `text <address>`_
+    ("`_", re.compile(r"`([^`]+)`_{1,2}"), r"\1"),
+    ("]_", re.compile(r"\s*\[[\w.#*]+\]_"), ""),  # a citation
+    ("**", re.compile(r"\*\*([^*\s][^*]*)\*\*"), r"\1"),
+    ("\\", re.compile(r"\\([*_`|])"), r"\1"),
+    ("::", re.compile(r"::(?=\s|$)"), ":"),
 )  # fmt: skip
 
 
@@ -84,11 +83,16 @@ def _paragraph(lines: list[str]) -> str:
             break
     lines = [line for line in lines if "+--" not in line and not line.lstrip().startswith(("|", ".. "))]
     text = "\n".join(lines)
-    if _LICENCE.search(text) or text.count("\\") > 2 or not _is_prose(text):
+    if text.count("\\") > 2 or not _is_prose(text) or _LICENCE.search(text):
         return ""
-    for pattern, replacement in _INLINE:
-        text = pattern.sub(replacement, text)
-    return _unwrap(text.split("\n"))
+    return _unwrap(_without_markup(text).split("\n"))
+
+
+def _without_markup(text: str) -> str:
+    for marks, pattern, replacement in _INLINE:
+        if marks in text:
+            text = pattern.sub(replacement, text)
+    return text
 
 
 def _is_prose(text: str) -> bool:
