@@ -63,7 +63,7 @@ class Compression:
 
     @property
     def bytes_per_token(self) -> float:
-        return self.bytes / self.tokens
+        return self.bytes / self.tokens if self.tokens else 0.0
 
     def as_dict(self) -> dict[str, Any]:
         return {**asdict(self), "bytes_per_token": round(self.bytes_per_token, 4)}

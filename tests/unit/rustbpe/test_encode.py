@@ -14,8 +14,10 @@ import rustbpe
 SPACES = [" ", "  ", "\t", "\n", "\r\n", "\n\n", "\u00a0", "\u2003", "\u2028", "\u3000", "\v", "\x85", "\x1c"]
 WORDS = [
     "don't", "I'LL", "'ſ", "’s", "''''", "'v'r've", "naïve", "e\u0301e\u0301", "ǅ", "İı", "ﬃ", "x" * 300,
-    "1234567", "٣٤٥", "Ⅷ½²", "१२३", "漢字かな", "한국어", "עברית\u200f", "\u202eabc", "🤖", "👩‍👩‍👧‍👦", "🏳️‍🌈", "\ufeff",
-    "\0", "\x7f", "\ufffd", "\uffff", "\U0010ffff", "\U000e0041", "\U0002a6d6", "<|bos|>", "…!?---", "a\u0300" * 50,
+    "1234567", "٣٤٥", "Ⅷ½²", "१२३", "漢字かな", "한국어", "עברית\u200f", "\u202eabc",
+    "🤖", "👩‍👩‍👧‍👦", "🏳️‍🌈", "\ufeff",
+    "\0", "\x7f", "\ufffd", "\uffff", "\U0010ffff", "\U000e0041", "\U0002a6d6", "<|bos|>", "…!?---",
+    "a\u0300" * 50,
 ]  # fmt: skip
 NASTY = [
     "",
@@ -119,7 +121,7 @@ def test_a_batch_is_each_text_alone(threads: int, encoder: rustbpe.Encoder) -> N
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda ranks: ranks[:300] + [ranks[280]], "ranks 280 and 300 are the same token"),
+        (lambda ranks: [*ranks[:300], ranks[280]], "ranks 280 and 300 are the same token"),
         (lambda ranks: ranks[:7] + ranks[8:], "no token for the byte 0x07"),
         (lambda ranks: [*ranks, b"qqqqqqqq"], "rank 1500 is not two earlier tokens joined"),
         (lambda ranks: [*ranks, b""], "rank 1500 is not two earlier tokens joined"),

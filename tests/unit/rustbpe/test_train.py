@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 
 import pytest
 import regex
@@ -29,7 +30,7 @@ def oracle_train(texts: Iterable[str], vocab_size: int) -> list[bytes]:
     while len(tokens) < vocab_size:
         pairs: Counter[tuple[int, int]] = Counter()
         for ids, count in words:
-            for pair in zip(ids, ids[1:], strict=False):
+            for pair in pairwise(ids):
                 pairs[pair] += count
         if not pairs:
             break
