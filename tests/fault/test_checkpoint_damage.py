@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -204,7 +205,7 @@ def main(disk: Path) -> None:
             save_checkpoint(folder, step, {"w": torch.arange(100.0) + step}, {"step": step})
         space = os.statvfs(disk)
         taken = b"x" * (space.f_bavail * space.f_bsize - left_bytes)
-        fill_then_free(folder, lambda taken=taken: ballast.write_bytes(taken), ballast.unlink)
+        fill_then_free(folder, partial(ballast.write_bytes, taken), ballast.unlink)
     print("passed")
 
 

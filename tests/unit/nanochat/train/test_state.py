@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -123,6 +124,24 @@ def test_random_states_of_another_number_of_ranks_are_left_alone(caplog) -> None
     run.restore(tensors, {**state, "random": [before, before]})
     assert random_state() == moved
     assert "2 ranks do not fit 1 ranks" in caplog.text
+
+
+def test_each_rank_gets_its_own_random_state_back(monkeypatch) -> None:
+    def gather(values: list[Any], value: Any) -> None:
+        values[:] = [other, value]
+
+    run, other = make(), random_state()
+    random.random()
+    own = random_state()
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(dist, "get_world_size", lambda: 2)
+    monkeypatch.setattr(dist, "get_rank", lambda: 1)
+    monkeypatch.setattr(dist, "all_gather_object", gather)
+    tensors, state = run.capture()
+    for rank, expected in enumerate((other, own)):
+        monkeypatch.setattr(dist, "get_rank", lambda rank=rank: rank)
+        run.restore(tensors, state)
+        assert random_state() == expected
 
 
 def test_random_state_survives_json() -> None:
