@@ -1,0 +1,184 @@
+"""What every registered backend does. A new one is tested by adding how to open it to ``PLACES``."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from artifacts.backends import BACKENDS, Backend, open_backend
+from artifacts.errors import DataError, UsageError
+
+PLACES: dict[str, Callable[[Path], str]] = {"file": lambda folder: f"file://{folder}/store"}
+
+
+@pytest.fixture(params=sorted(BACKENDS))
+def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
+    return open_backend(PLACES[request.param](tmp_path))
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def race(count: int, action: Callable[[int], object]) -> list:
+    """Run ``action(index)`` in threads that start together; their results by index."""
+    barrier, results = threading.Barrier(count), [None] * count
+
+    def run(index: int) -> None:
+        barrier.wait()
+        results[index] = action(index)
+
+    threads = [threading.Thread(target=run, args=(index,)) for index in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return results
+
+
+def test_what_is_put_is_got(backend: Backend) -> None:
+    for data in (b"", b"x", b"\0\xff" * 100_000):
+        backend.put("a/b.json", data)
+        assert backend.get("a/b.json") == data
+        assert backend.size("a/b.json") == len(data)
+
+
+def test_an_absent_object_is_a_value(backend: Backend, tmp_path: Path) -> None:
+    assert backend.get("a/b") is None
+    assert backend.size("a/b") is None
+    assert not backend.delete("a/b")
+    assert not backend.touch("a/b")
+    assert not backend.download("a/b", tmp_path / "target")
+    assert not (tmp_path / "target").exists()
+    assert list(backend.list("a/")) == []
+
+
+def test_put_new_creates_once(backend: Backend) -> None:
+    assert backend.put_new("a", b"1")
+    assert not backend.put_new("a", b"2")
+    assert backend.get("a") == b"1"
+    assert backend.delete("a")
+    assert backend.put_new("a", b"3")
+
+
+@pytest.mark.parametrize(
+    ("stored", "expected", "swaps"),
+    [(None, None, True), (None, b"1", False), (b"1", None, False), (b"1", b"1", True),
+     (b"1", b"2", False), (b"", b"", True)],
+)  # fmt: skip
+def test_compare_and_swap(
+    stored: bytes | None, expected: bytes | None, swaps: bool, backend: Backend
+) -> None:
+    if stored is not None:
+        backend.put("a", stored)
+    assert backend.compare_and_swap("a", expected, b"new") is swaps
+    assert backend.get("a") == (b"new" if swaps else stored)
+
+
+def test_list_is_sorted_and_by_folder(backend: Backend) -> None:
+    for key in ("a/b/2", "a/b/10", "a/bc", "a/a", "ab/x", "z"):
+        backend.put(key, key.encode())
+    assert [info.key for info in backend.list("a/")] == ["a/a", "a/b/10", "a/b/2", "a/bc"]
+    assert [info.key for info in backend.list("a/b/")] == ["a/b/10", "a/b/2"]
+    assert all(info.size == len(info.key) and 0 <= info.age_s < 60 for info in backend.list("a/"))
+
+
+def test_upload_and_download(backend: Backend, tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    data = random.Random(0).randbytes(3_000_000)
+    source.write_bytes(data)
+    backend.upload("blobs/x", source, sha256=sha256(data))
+    assert backend.size("blobs/x") == len(data)
+    assert backend.download("blobs/x", target)
+    assert target.read_bytes() == data
+    assert target.stat().st_mode & 0o222 == 0
+    source.write_bytes(b"other")
+    backend.upload("blobs/x", source, sha256=sha256(b"other"))
+    assert backend.get("blobs/x") == b"other"
+
+
+def test_upload_refuses_other_bytes_than_promised(backend: Backend, tmp_path: Path) -> None:
+    (tmp_path / "source").write_bytes(b"data")
+    with pytest.raises(DataError):
+        backend.upload("blobs/x", tmp_path / "source", sha256=sha256(b"other"))
+    assert backend.get("blobs/x") is None
+    assert list(backend.leftovers()) == []
+
+
+def test_a_local_path_is_the_object(backend: Backend) -> None:
+    backend.put("a/b", b"data")
+    path = backend.local_path("a/b")
+    assert path is None or path.read_bytes() == b"data"
+
+
+def test_touch_keeps_the_bytes(backend: Backend) -> None:
+    backend.put("a", b"1")
+    assert backend.touch("a")
+    assert backend.get("a") == b"1"
+
+
+@pytest.mark.criterion("T41")
+def test_of_many_creators_one_wins(backend: Backend) -> None:
+    for round_number in range(50):
+        key = f"names/base/demo/v{round_number}.json"
+        wins = race(8, lambda index, key=key: backend.put_new(key, b"%d" % index * 1000))
+        assert wins.count(True) == 1
+        assert backend.get(key) == b"%d" % wins.index(True) * 1000
+
+
+def test_many_swaps_lose_no_update(backend: Backend) -> None:
+    backend.put("counter", b"0")
+
+    def increment(_: int) -> None:
+        for _ in range(10):
+            while True:
+                old = backend.get("counter")
+                assert old is not None
+                if backend.compare_and_swap("counter", old, b"%d" % (int(old) + 1)):
+                    break
+
+    race(4, increment)
+    assert backend.get("counter") == b"40"
+
+
+def test_a_reader_never_sees_half_an_object(backend: Backend) -> None:
+    versions = [bytes([letter]) * 200_000 for letter in b"ab"]
+    backend.put("a", versions[0])
+    torn: list[int] = []
+
+    def work(index: int) -> None:
+        for turn in range(30):
+            if index == 0:
+                backend.put("a", versions[turn % 2])
+            elif backend.get("a") not in versions:
+                torn.append(turn)
+
+    race(3, work)
+    assert torn == []
+
+
+HOSTILE_KEYS = [
+    "", "/", "..", "../x", "a/../../x", "a/..", "/etc/x", "a//b", "a/", "./a", "a\0b", "%2e%2e/x", "a\\..\\x",
+    "C:\\x", "\u2024\u2024/x", "\uff0e\uff0e/x", "x" * 300, "a\n", ".hidden", "~root/x", "-rf", "a b",
+]  # fmt: skip
+
+
+@pytest.mark.criterion("T45")
+@pytest.mark.parametrize("key", HOSTILE_KEYS)
+def test_hostile_keys_are_refused(key: str, backend: Backend, tmp_path: Path) -> None:
+    (tmp_path / "source").write_bytes(b"")
+    for use in (
+        backend.get, backend.size, backend.delete, backend.touch, backend.local_path,
+        lambda key: backend.put(key, b""), lambda key: backend.put_new(key, b""),
+        lambda key: backend.compare_and_swap(key, None, b""),
+        lambda key: backend.compare_and_swap(key, b"", b""),
+        lambda key: backend.upload(key, tmp_path / "source", sha256=sha256(b"")),
+        lambda key: backend.download(key, tmp_path / "target"),
+    ):  # fmt: skip
+        with pytest.raises(UsageError):
+            use(key)

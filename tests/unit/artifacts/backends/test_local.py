@@ -1,0 +1,145 @@
+"""What only the local backend promises; what every backend does is in tests/contract/test_backends.py."""
+
+from __future__ import annotations
+
+import errno
+import multiprocessing
+import os
+import resource
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from artifacts.backends.local import LocalBackend
+from artifacts.errors import DataError, NanochatError, ResourceError, UsageError
+
+FORK = multiprocessing.get_context("fork")
+
+
+@pytest.fixture
+def backend(tmp_path: Path) -> LocalBackend:
+    return LocalBackend(tmp_path / "root")
+
+
+def in_child(action: Callable[[], object]) -> NanochatError | None:
+    """The error that the action raises in a process of its own."""
+
+    def run(pipe) -> None:
+        try:
+            action()
+        except NanochatError as error:
+            pipe.send(error)
+        else:
+            pipe.send(None)
+
+    ours, theirs = FORK.Pipe()
+    process = FORK.Process(target=run, args=(theirs,))
+    process.start()
+    theirs.close()
+    result = ours.recv()
+    process.join()
+    return result
+
+
+def test_opening_and_reading_make_no_folder(backend: LocalBackend) -> None:
+    assert backend.get("a/b") is None
+    assert backend.size("a/b") is None
+    assert list(backend.list("a/")) == []
+    assert not backend.delete("a/b")
+    assert not backend.root.exists()
+
+
+def test_leftovers_of_killed_writers_are_not_objects(backend: LocalBackend) -> None:
+    backend.put("a/b", b"x")
+    (backend.root / "a" / ".tmp-123-dead").write_bytes(b"torn")
+    assert [info.key for info in backend.list("a/")] == ["a/b"]
+    (left,) = backend.leftovers()
+    assert (left.key, left.size) == ("a/.tmp-123-dead", 4)
+    backend.delete_leftover(left.key)
+    assert list(backend.leftovers()) == []
+    with pytest.raises(AssertionError):
+        backend.delete_leftover("a/b")
+
+
+def test_a_symbolic_link_is_not_followed(backend: LocalBackend, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("secret")
+    backend.put("a", b"x")
+    (backend.root / "link").symlink_to(tmp_path / "secret")
+    with pytest.raises(DataError, match="symbolic link"):
+        backend.get("link")
+
+
+def test_uploads_are_read_only_files(backend: LocalBackend, tmp_path: Path) -> None:
+    (tmp_path / "source").write_bytes(b"")
+    backend.upload(
+        "a", tmp_path / "source", sha256="e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+    )
+    path = backend.local_path("a")
+    assert path is not None
+    assert path.stat().st_mode & 0o777 == 0o444
+
+
+def test_no_space_is_one_line_and_leaves_nothing(backend: LocalBackend) -> None:
+    backend.put("small", b"old")
+
+    def write_much() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+        backend.put("small", b"x" * 100_000)
+
+    error = in_child(write_much)
+    assert isinstance(error, ResourceError)
+    assert "larger than this process may write" in error.message
+    assert backend.get("small") == b"old"
+    assert [path.name for path in backend.root.iterdir()] == ["small"]
+
+
+def test_no_permission_is_one_line(backend: LocalBackend) -> None:
+    backend.put("a/b", b"old")
+    (backend.root / "a").chmod(0o500)
+
+    def write_as_someone() -> None:
+        if os.geteuid() == 0:
+            os.setuid(65534)
+        backend.put("a/b", b"new")
+
+    def read_as_someone() -> None:
+        (backend.root / "a").chmod(0)
+        if os.geteuid() == 0:
+            os.setuid(65534)
+        backend.get("a/b")
+
+    try:
+        for action in (write_as_someone, read_as_someone):
+            error = in_child(action)
+            assert isinstance(error, ResourceError)
+            assert "permission denied" in error.message
+            assert "\n" not in str(error)
+    finally:
+        (backend.root / "a").chmod(0o700)
+    assert backend.get("a/b") == b"old"
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES, errno.EROFS])
+def test_a_failing_disk_is_never_an_absent_object(
+    code: int, backend: LocalBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", fail)
+        with pytest.raises(ResourceError):
+            backend.get("a")
+
+
+@pytest.mark.parametrize("url", ["file://host/x", "file:x", "ftp://x/y", "://x"])
+def test_odd_addresses_are_refused(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from artifacts.backends import open_backend
+
+    monkeypatch.chdir(tmp_path)
+    if "://" not in url:
+        assert open_backend(url).url == str(tmp_path / url)  # a relative folder with an odd name
+        return
+    with pytest.raises(UsageError):
+        open_backend(url)
