@@ -10,9 +10,7 @@ class VocabularyTooLarge(ValueError):
 
     largest: int
 
-def train(
-    texts: Iterable[str], vocab_size: int, pattern: str = ..., threads: int = 0
-) -> list[bytes]:
+def train(texts: Iterable[str], vocab_size: int, pattern: str = ..., threads: int = 0) -> list[bytes]:
     """The bytes of each token by id: the 256 bytes, then one token a merge, in order.
 
     Ties go to the smallest (left id, right id), so the result depends on the texts alone. Memory
