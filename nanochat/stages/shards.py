@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import os
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from artifacts.errors import DataError
 from nanochat.config.base import Config, runtime_field
 from nanochat.records import RecordWriter
 from nanochat.runtime import StageContext, Summary, stage_main
 
+if TYPE_CHECKING:
+    from nanochat.data.folder import Folder
+    from nanochat.data.shards import Shard
+
 VERSION = 1
+HUB_SHARDS = 8
 
 
 class ShardsConfig(Config):
@@ -34,6 +39,11 @@ class ShardsConfig(Config):
     path: str = runtime_field("", description="folder: a folder or fsspec URL of Parquet, JSONL or txt files")
     workers: int = runtime_field(2, ge=1, le=64, description="processes that parse, or parallel downloads")
 
+    @field_validator("path")
+    @classmethod
+    def _absolute(cls, path: str) -> str:
+        return path if not path or "://" in path else os.path.abspath(path)
+
 
 def identity_extra(config: ShardsConfig) -> dict[str, Any]:
     """What besides the config decides the text, without parsing or downloading any of it."""
@@ -42,27 +52,73 @@ def identity_extra(config: ShardsConfig) -> dict[str, Any]:
         from nanochat.data.smalltalk import PACKAGE, smalltalk_version
 
         return {**select(config.packages).identity(), "chat": {PACKAGE: smalltalk_version()}}
+    if folder := _folder_of(config):
+        return {"folder": folder.identity()}
     return {}
 
 
 def run(ctx: StageContext, config: ShardsConfig) -> Summary:
-    """Write the data-mirror layout into ``ctx.output``."""
+    """Write the data-mirror layout into ``ctx.output``; every shard has been read once when it returns."""
     records = RecordWriter(ctx.attempt / "records.jsonl", "shards")
-    if config.source != "pydocs":
-        raise DataError(f"source {config.source}: not available yet")
-    metrics = _pydocs(ctx, config)
-    for name, value in (("data/rows", metrics["documents"]), ("data/bytes", metrics["text_bytes"])):
-        records.write(name, value)
+    if config.source == "pydocs":
+        metrics = _from_pydocs(ctx, config)
+    elif folder := _folder_of(config):
+        metrics = _from_folder(ctx, config, folder)
+    else:
+        metrics = _from_hub(ctx, config)
+    records.write("data/rows", metrics["documents"])
+    records.write("data/bytes", metrics["text_bytes"])
     return Summary(metrics=metrics, key_metric="text_bytes")
 
 
-def _pydocs(ctx: StageContext, config: ShardsConfig) -> dict[str, int]:
+def _folder_of(config: ShardsConfig) -> Folder | None:
+    """The folder to read: ``path``, or the mirror that replaces the hub; None for the hub itself."""
+    from nanochat.data.folder import Folder
+
+    url = config.path if config.source == "folder" else os.environ.get("NANOCHAT_DATA_MIRROR", "")
+    return Folder(url) if url or config.source == "folder" else None
+
+
+def _from_pydocs(ctx: StageContext, config: ShardsConfig) -> dict[str, int]:
     from nanochat.data.corpus import write_pydocs
 
     return write_pydocs(
         ctx.output, config.packages, workers=config.workers, shard_bytes=config.shard_bytes,
         max_bytes=config.max_bytes, val_fraction=config.val_fraction, val_documents=config.val_documents,
     )  # fmt: skip
+
+
+def _from_folder(ctx: StageContext, config: ShardsConfig, folder: Folder) -> dict[str, int]:
+    from nanochat.data.adopt import adopt_folder, write_texts
+
+    shards = adopt_folder(folder, ctx.output, config.num_shards) or write_texts(
+        folder, ctx.output, ctx.scratch, shard_bytes=config.shard_bytes,
+        val_fraction=config.val_fraction, val_documents=config.val_documents,
+    )  # fmt: skip
+    return _described(ctx, "folder" if config.source == "folder" else "mirror", shards, {})
+
+
+def _from_hub(ctx: StageContext, config: ShardsConfig) -> dict[str, int]:
+    from nanochat.data.adopt import link_shards
+    from nanochat.data.hub import DATASETS, fetch_shards
+
+    dataset = DATASETS[config.dataset]
+    files = fetch_shards(dataset, config.num_shards or HUB_SHARDS, config.workers)
+    return _described(ctx, "hub", link_shards(files, ctx.output), {"dataset": dataset.name})
+
+
+def _described(
+    ctx: StageContext, source: str, shards: list[Shard], details: dict[str, str]
+) -> dict[str, int]:
+    from nanochat.data.shards import write_manifest
+
+    write_manifest(ctx.output, source, shards, details)
+    return {
+        "documents": sum(shard.rows for shard in shards),
+        "val_documents": sum(shard.rows for shard in shards if shard.split == "val"),
+        "text_bytes": sum(shard.text_bytes for shard in shards),
+        "shards": len(shards),
+    }
 
 
 if __name__ == "__main__":
