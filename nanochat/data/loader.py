@@ -20,7 +20,7 @@ import torch
 
 from artifacts.errors import DataError
 from nanochat.data.order import DocumentOrder
-from nanochat.data.packing import Packer
+from nanochat.data.packing import Packer, Piece
 from nanochat.data.token_shards import TokenShards
 
 IGNORE = -1
@@ -63,14 +63,8 @@ class PackedLoader:
         for number in range(self._batch * self._world_size):
             pieces = self._packer.next_row()
             row, rank = divmod(number, self._world_size)
-            if rank != self._rank:
-                continue
-            start = 0
-            for document, tokens in pieces:
-                ids, supervised = self.document(document)
-                ids_BC[row, start : start + tokens] = ids[:tokens]
-                supervised_BC[row, start : start + tokens] = supervised[:tokens]
-                start += tokens
+            if rank == self._rank:
+                self._fill(ids_BC[row], supervised_BC[row], pieces)
         targets_BC = np.where(supervised_BC, ids_BC, IGNORE)
         return Batch(
             torch.from_numpy(np.ascontiguousarray(ids_BC[:, :-1])),
@@ -78,12 +72,20 @@ class PackedLoader:
             self._packer.epoch,
         )
 
+    def _fill(self, ids_C: np.ndarray, supervised_C: np.ndarray, pieces: list[Piece]) -> None:
+        start = 0
+        for document, tokens in pieces:
+            ids, supervised = self.document(document)
+            ids_C[start : start + tokens] = ids[:tokens]
+            supervised_C[start : start + tokens] = supervised[:tokens]
+            start += tokens
+
     def ledger(self) -> dict[str, int]:
         """Token and document accounting over all ranks since the start; see ``Packer.ledger``."""
         return self._packer.ledger()
 
     def state_dict(self) -> dict[str, Any]:
-        """Exact position, JSON-able, under 64 KB, the same on every rank."""
+        """Exact position as JSON, equal on all ranks; under 64 KB for buffers of up to 5,000 documents."""
         return {"schema": STATE_SCHEMA, "data": self._identity, "position": self._packer.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -39,10 +39,12 @@ class DocumentOrder:
     def _block_order(self, epoch: int) -> list[int]:
         if not self.shuffle:
             return list(range(len(self._blocks)))
-        return np.random.default_rng([self.seed, epoch]).permutation(len(self._blocks)).tolist()
+        order: list[int] = np.random.default_rng([self.seed, epoch]).permutation(len(self._blocks)).tolist()
+        return order
 
     def _inside(self, epoch: int, index: int) -> list[int]:
         block = self._blocks[index]
         if not self.shuffle:
             return list(block)
-        return np.random.default_rng([self.seed, epoch, index + 1]).permutation(block).tolist()
+        order: list[int] = np.random.default_rng([self.seed, epoch, index + 1]).permutation(block).tolist()
+        return order
