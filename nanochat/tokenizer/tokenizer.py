@@ -79,14 +79,14 @@ class Tokenizer:
         try:
             return self._encoder.encode(text)
         except ValueError as error:
-            raise DataError(f"text is not valid Unicode: {error}") from None
+            raise DataError(f"text cannot be encoded: {error}") from None
 
     def encode_batch(self, texts: Sequence[str], num_threads: int = 0) -> list[list[int]]:
         """``encode`` of each text, in parallel without the GIL; 0 threads: one for each processor."""
         try:
             return self._encoder.encode_batch(texts, num_threads)
         except ValueError as error:
-            raise DataError(f"text is not valid Unicode: {error}") from None
+            raise DataError(f"text cannot be encoded: {error}") from None
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """Bytes of ``ids``; special ones as they are written. Raises DataError for an unknown id."""
