@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 VERSION = 1
 SCHEMA = 1
 SEED_OFFSET = 10_000  # other test problems than those that training stages watch with the same seed
-DOCS_PROBLEMS = 200
+OTHER_PROBLEMS = 200
 
 TASKS = ("arithmetic/easy", "arithmetic/hard", "docs", "spelling")
 BEGINNINGS = (
@@ -48,7 +48,7 @@ class EvaluateConfig(Config):
         "eval-base", description="the stage id that records carry; eval-base samples plain text, others chat"
     )
     tasks: list[str] = Field(list(TASKS), description="tasks whose test sets are answered, greedily")
-    num_problems: int = Field(500, ge=1, description="problems of each task (docs: at most 200)")
+    num_problems: int = Field(500, ge=1, description="problems of each calculator task; others at most 200")
     max_new_tokens: int = Field(64, ge=1, description="longest answer in tokens")
     bpb: bool = Field(True, description="measure bits per byte on validation documents")
     bpb_tokens: int = Field(100_000, ge=1, description="whole validation documents up to this many tokens")
@@ -154,7 +154,8 @@ def _evaluate_task(
     from nanochat.tasks.mixture import load_task
 
     task = load_task(name, ctx.inputs["shards"])
-    wanted = min(config.num_problems, DOCS_PROBLEMS) if name == "docs" else config.num_problems
+    calculator = name.startswith("arithmetic/")
+    wanted = config.num_problems if calculator else min(config.num_problems, OTHER_PROBLEMS)
     examples = unseen_examples(task, wanted, config.seed + SEED_OFFSET, seen)
     outcomes = run_task(
         engine, task, examples, max_tokens=config.max_new_tokens, batch_rows=config.batch_rows

@@ -100,22 +100,27 @@ def _ask(item: Documented, split: Split, rng: Random) -> tuple[str, str]:
     """(question, reference answer) about one object."""
     draw = rng.random()
     sentence = _sentence(item)
-    if draw < WHICH_SHARE and split == "train" and sentence.startswith(f"`{item.short}` "):
-        owner = item.name.rpartition(".")[0]
-        predicate = sentence.removeprefix(f"`{item.short}` ").rstrip(".")
-        return f"Which {item.kind} {predicate}?", f"`{item.short}` of `{owner}`."
+    subject = f"The {item.kind} `{item.short}`"
+    if draw < WHICH_SHARE and split == "train" and sentence.startswith(f"{subject} "):
+        predicate = sentence.removeprefix(f"{subject} ").rstrip(".")
+        return f"Which {item.kind} {predicate}?", f"{subject} of `{item.name.rpartition('.')[0]}`."
     if draw < WHICH_SHARE + DOES_SHARE or item.kind == "module" or len(item.arguments) > MAX_ARGUMENTS:
         return rng.choice(DOES).format(short=item.short, kind=item.kind), sentence
     names = [f"`{argument}`" for argument in item.arguments]
     listed = " and ".join(filter(None, (", ".join(names[:-1]), names[-1]))) if names else "no arguments"
-    return rng.choice(ARGUMENTS).format(short=item.short, kind=item.kind), f"`{item.short}` takes {listed}."
+    return rng.choice(ARGUMENTS).format(short=item.short, kind=item.kind), f"{subject} takes {listed}."
 
 
 def _sentence(item: Documented) -> str:
-    """The summary as a sentence that names the object: ```join` joins …`` or ```Path`: a …``."""
+    """The summary as a sentence that names the object: "The function `join` joins …".
+
+    The name stands behind a space here as it does in the questions, so it is the same tokens in both:
+    copying it is then one skill for every name, not one for each.
+    """
+    subject = f"The {item.kind} `{item.short}`"
     verb, _, rest = item.summary.partition(" ")
-    conjugated = third_person(verb)
-    return f"`{item.short}` {conjugated} {rest}" if conjugated and rest else f"`{item.short}`: {item.summary}"
+    conjugated = None if rest.startswith("of ") else third_person(verb)  # "List of …" is no order to list
+    return f"{subject} {conjugated} {rest}" if conjugated and rest else f"{subject}: {item.summary}"
 
 
 def _read(path: Path) -> list[Documented]:

@@ -34,9 +34,9 @@ def answers(folder: Path, **changes: Any) -> set[str]:
 
 def test_answers_name_the_object_in_a_sentence(tmp_path: Path) -> None:
     assert answers(tmp_path) == {
-        "`join` joins two or more path components.",
-        "`join` takes `path` and `paths`.",
-        "`join` of `os.path`.",
+        "The function `join` joins two or more path components.",
+        "The function `join` takes `path` and `paths`.",
+        "The function `join` of `os.path`.",
     }
 
 
@@ -44,10 +44,11 @@ def test_answers_name_the_object_in_a_sentence(tmp_path: Path) -> None:
     ("changes", "expected"),
     [
         ({"summary": "A path that can be joined.", "arguments": []},
-         {"`join`: A path that can be joined.", "`join` takes no arguments."}),
-        ({"arguments": ["self", "one"], "summary": "Copies ``x`` to\n y."},
-         {"`join` copies `x` to y.", "`join` takes `one`.", "`join` of `os.path`."}),
-        ({"arguments": list("abcdef"), "summary": "A thing of many."}, {"`join`: A thing of many."}),
+         {"The function `join`: A path that can be joined.", "The function `join` takes no arguments."}),
+        ({"arguments": ["self", "one"], "summary": "Copies ``x`` to\n y.", "kind": "method"},
+         {"The method `join` copies `x` to y.", "The method `join` takes `one`.",
+          "The method `join` of `os.path`."}),
+        ({"arguments": list("abcdef"), "summary": "List of all."}, {"The function `join`: List of all."}),
     ],
 )  # fmt: skip
 def test_forms_of_answers(tmp_path: Path, changes: dict[str, Any], expected: set[str]) -> None:
