@@ -48,7 +48,7 @@ def all_charts(evidence: Evidence, summary: Sequence[Row]) -> dict[str, str]:
             charts[f"{model} bits per byte"] = validation_chart(model, training)
         else:
             charts[f"{model} loss"] = loss_chart(model, training, with_validation=True)
-    bars = [row for row in summary if row.metric in ("accuracy", "token_f1")]
+    bars = [row for row in summary if row.metric in ("accuracy", "named", "token_f1")]
     if bars:
         charts["accuracy"] = accuracy_chart(bars)
     return charts
@@ -145,6 +145,7 @@ def _inline(text: str, title: str) -> str:
     text = re.sub(
         r"<metadata>.*?</metadata>\s*|<!--.*?-->\s*", "", text[text.index("<svg") :], flags=re.DOTALL
     )
+    text = re.sub(r'<g id="[^"]*"', "<g", text)  # the same in every picture, and nothing refers to them
     view = re.search(r'viewBox="[^"]*"', text)
     assert view, "matplotlib writes a viewBox"
     text = f'<svg {view[0]} role="img" aria-label="{title}">' + text[text.index(">") + 1 :]

@@ -20,6 +20,7 @@ from nanochat.records import read_records
 
 MODELS = ("base", "mid", "sft", "rl")
 STAGES = ("shards", "tokenizer", "tokens", *(id for model in MODELS for id in (model, f"eval-{model}")))
+MAX_HEADER_BYTES = 100_000_000  # what safetensors itself accepts
 Points = tuple[tuple[int, float], ...]
 
 
@@ -169,7 +170,8 @@ def _parameters(weights: Path) -> int:
     """How many numbers a safetensors file holds, from its header: 8 bytes of length, then JSON."""
     try:
         with weights.open("rb") as file:
-            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+            size = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(min(size, MAX_HEADER_BYTES)))
     except (OSError, ValueError) as error:
         raise DataError(f"{weights}: {error}", "not a safetensors file; rebuild the artifact") from error
     return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")

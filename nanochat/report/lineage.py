@@ -7,17 +7,17 @@ from dataclasses import dataclass
 
 # stage -> (column, row)
 PLACES = {
-    "shards": (0, 0), "tokenizer": (0, 1), "tokens": (0, 2),
-    "base": (1, 0), "mid": (1, 1), "sft": (1, 2), "rl": (1, 3),
-    "eval-base": (2, 0), "eval-mid": (2, 1), "eval-sft": (2, 2), "eval-rl": (2, 3),
+    "shards": (0, 0), "tokenizer": (1, 0), "tokens": (2, 0),
+    "base": (1, 1), "mid": (1, 2), "sft": (1, 3), "rl": (1, 4),
+    "eval-base": (2, 1), "eval-mid": (2, 2), "eval-sft": (2, 3), "eval-rl": (2, 4),
 }  # fmt: skip
-# stage -> what it read. Not drawn: every evaluation also read shards and tokens, and the report everything.
+# stage -> what it read. Not drawn: shards to tokens; shards and tokens to evaluations; all to the report.
 READS = {
     "tokenizer": ("shards",), "tokens": ("tokenizer",), "base": ("tokens", "tokenizer"),
     "mid": ("base", "shards"), "sft": ("mid", "shards"), "rl": ("sft", "shards"),
     "eval-base": ("base",), "eval-mid": ("mid",), "eval-sft": ("sft",), "eval-rl": ("rl",),
 }  # fmt: skip
-BOX_WIDTH, BOX_HEIGHT, GAP_X, GAP_Y, MARGIN = 120, 44, 46, 22, 4
+WIDTH, HEIGHT, GAP_X, GAP_Y, MARGIN, TIP = 124, 46, 40, 26, 2, 3
 
 
 @dataclass(frozen=True)
@@ -28,14 +28,8 @@ class Box:
     digest: str
     x: int
     y: int
-
-    @property
-    def left(self) -> tuple[int, int]:
-        return self.x, self.y + BOX_HEIGHT // 2
-
-    @property
-    def right(self) -> tuple[int, int]:
-        return self.x + BOX_WIDTH, self.y + BOX_HEIGHT // 2
+    width: int = WIDTH
+    height: int = HEIGHT
 
 
 @dataclass(frozen=True)
@@ -51,27 +45,27 @@ class Picture:
 def picture(digests: Mapping[str, str]) -> Picture:
     """The stages of ``digests``, placed; arrows only between stages that are there."""
     boxes = {
-        stage: Box(
-            stage, digests[stage], MARGIN + column * (BOX_WIDTH + GAP_X), MARGIN + row * (BOX_HEIGHT + GAP_Y)
-        )
+        stage: Box(stage, digests[stage], MARGIN + column * (WIDTH + GAP_X), MARGIN + row * (HEIGHT + GAP_Y))
         for stage, (column, row) in PLACES.items()
         if stage in digests
     }
     paths = (
-        _path(boxes[parent], boxes[child])
+        arrow(boxes[parent], boxes[child])
         for child, parents in READS.items()
         for parent in parents
         if {child, parent} <= boxes.keys()
     )
-    width, height = 3 * BOX_WIDTH + 2 * GAP_X + 2 * MARGIN, 4 * BOX_HEIGHT + 3 * GAP_Y + 2 * MARGIN
+    width, height = 3 * WIDTH + 2 * GAP_X + 2 * MARGIN, 5 * HEIGHT + 4 * GAP_Y + 2 * MARGIN
     return Picture(width, height, tuple(boxes.values()), tuple(paths))
 
 
-def _path(parent: Box, child: Box) -> str:
-    """Down within a column; from the right edge to the left edge between columns."""
+def arrow(parent: Box, child: Box) -> str:
+    """Straight along a row or a column; down then right from the left; down, left, down from the right."""
+    middle, bottom = parent.x + WIDTH // 2, parent.y + HEIGHT
+    if parent.y == child.y:
+        return f"M{parent.x + WIDTH},{parent.y + HEIGHT // 2} H{child.x - TIP}"
     if parent.x == child.x:
-        x = parent.x + BOX_WIDTH // 2
-        return f"M{x},{parent.y + BOX_HEIGHT} L{x},{child.y - 3}"
-    (x0, y0), (x1, y1) = parent.right, child.left
-    bend = (x1 - x0) // 2
-    return f"M{x0},{y0} C{x0 + bend},{y0} {x1 - bend},{y1} {x1 - 3},{y1}"
+        return f"M{middle},{bottom} V{child.y - TIP}"
+    if parent.x < child.x:
+        return f"M{middle},{bottom} V{child.y + HEIGHT // 2} H{child.x - TIP}"
+    return f"M{middle},{bottom} v{GAP_Y // 2} H{child.x + 3 * WIDTH // 4} V{child.y - TIP}"

@@ -53,7 +53,7 @@ def process_facts(evidence: Evidence) -> dict[str, Any]:
         "dirty": newest.get("dirty"),
         "command": newest.get("command", ""),
         "versions": newest.get("versions", {}),
-        "hardware": newest.get("hardware", {}),
+        "hardware": {"cpu": "", "cores": 0, "gpus": [], **newest.get("hardware", {})},
         "stages": {
             stage: {
                 "seconds": process.seconds,

@@ -87,7 +87,7 @@ def _rl_gains(gain: Gain | None) -> Target:
     what, wanted = "RL solves more two-step problems", f"paired McNemar p under {MAX_P_VALUE}"
     if gain is None:
         return Target(what, wanted, ABSENT, None)
-    measured = f"{gain.before:.1%} → {gain.after:.1%}, p = {gain.p_value:.2g}, n = {gain.n}"
+    measured = f"{gain.before:.1%} → {gain.after:.1%}, p = {gain.p_value:.2g}, n = {gain.n:,}"
     return Target(what, wanted, measured, gain.after > gain.before and gain.p_value < MAX_P_VALUE)
 
 
@@ -104,4 +104,4 @@ def describe(metric: Metric | None) -> str:
         return ABSENT
     span = interval(metric.name, metric.low, metric.high)
     span = f" ({span})" if span else ""
-    return number(metric.name, metric.value) + span + (f", n = {metric.n}" if metric.n else "")
+    return number(metric.name, metric.value) + span + (f", n = {metric.n:,}" if metric.n else "")

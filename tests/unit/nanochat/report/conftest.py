@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import math
 import struct
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from nanochat.report.evidence import MODELS
+from nanochat.report.evidence import MODELS, Evidence
+from nanochat.runtime import StageContext
+from nanochat.stages.report import ReportConfig, run
 
 SHAPE = {"depth": 4, "width": 128, "vocab_size": 8192, "seq_len": 256}
 PROBLEMS = 500
@@ -27,9 +28,22 @@ def run_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture
-def make_run(tmp_path: Path) -> Callable[[], dict[str, Path]]:
-    """Writes a run that a test may change."""
-    return lambda: write_run(tmp_path / "run")
+def own_run(tmp_path: Path) -> dict[str, Path]:
+    """A run that a test may change."""
+    return write_run(tmp_path / "run")
+
+
+@pytest.fixture(scope="session")
+def evidence(run_folders: dict[str, Path]) -> Evidence:
+    return Evidence.read(run_folders, samples=3)
+
+
+@pytest.fixture(scope="session")
+def report(run_folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that the stage makes of the run."""
+    output = tmp_path_factory.mktemp("report")
+    run(StageContext(run_folders, output, output, output), ReportConfig(title="Test & <report>"))
+    return output
 
 
 def write_run(root: Path) -> dict[str, Path]:
@@ -38,7 +52,8 @@ def write_run(root: Path) -> dict[str, Path]:
         {"path": "pretrain/shard_00000.parquet", "split": "train", "rows": 900, "text_bytes": 4_000_000},
         {"path": "pretrain/shard_00001.parquet", "split": "val", "rows": 100, "text_bytes": 400_000},
     ]
-    write(folders["shards"] / "manifest.json", source="pydocs", shards=shards, packages={"numpy": "2.4", "rich": "15"})
+    packages = {"numpy": "2.4", "rich": "15"}
+    write(folders["shards"] / "manifest.json", source="pydocs", shards=shards, packages=packages)
     rows = [{"tokenizer": "nanochat", "text": text, "bytes_per_token": 3.5} for text in ("code", "val")]
     write(folders["tokenizer"] / "compression.json", schema=1, rows=rows)
     record(folders["tokenizer"], "tokenizer/bytes_per_token", 4.25, split="val", task="gpt2")
@@ -84,7 +99,8 @@ def write_evaluation(folder: Path, model: str) -> None:
 
     def add(name: str, task: str | None, value: float, n: int, half: float | None) -> None:
         low, high = (None, None) if half is None else (max(0, value - half), min(1, value + half))
-        metrics.append({"name": name, "task": task, "split": "test", "value": value, "n": n, "ci_low": low, "ci_high": high})
+        row = {"name": name, "task": task, "split": "test" if task else "val", "value": value, "n": n}
+        metrics.append({**row, "ci_low": low, "ci_high": high})
 
     add("val_bpb", None, {"base": 1.85, "mid": 1.9, "sft": 1.95, "rl": 1.96}[model], 120_000, None)
     for task, solved in (("arithmetic/easy", SOLVED[model]), ("arithmetic/hard", HARD[model])):
@@ -92,7 +108,7 @@ def write_evaluation(folder: Path, model: str) -> None:
         problems[f"{task}/test"] = [{"id": f"p{i}", "correct": i < solved} for i in range(PROBLEMS)]
     add("eval/named", "docs", {"base": 0.0, "mid": 0.7, "sft": 0.9, "rl": 0.88}[model], 200, 0.05)
     add("eval/token_f1", "docs", {"base": 0.1, "mid": 0.3, "sft": 0.35, "rl": 0.34}[model], 200, 0.03)
-    write(folder / "results.json", schema=1, stage=f"eval-{model}", metrics=metrics, problems=problems, samples=[SAMPLE])
+    write(folder / "results.json", schema=1, metrics=metrics, problems=problems, samples=[SAMPLE])
 
 
 def write(path: Path, **values: Any) -> None:
@@ -100,8 +116,16 @@ def write(path: Path, **values: Any) -> None:
     path.write_text(json.dumps(values), encoding="utf-8")
 
 
-def record(folder: Path, name: str, value: float, *, step: int | None = None, split: str | None = None, task: str | None = None) -> None:
+def record(folder: Path, name: str, value: float, step: int | None = None, **labels: str) -> None:
     (folder / "run").mkdir(parents=True, exist_ok=True)
-    line = {"name": name, "value": value, "step": step, "split": split, "task": task, "elapsed_s": 75.0}
+    line = {
+        "name": name,
+        "value": value,
+        "step": step,
+        "split": None,
+        "task": None,
+        "elapsed_s": 75.0,
+        **labels,
+    }
     with (folder / "run" / "records.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")

@@ -1,0 +1,15 @@
+"""The report stage as a stage: what decides its identity."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nanochat.stages import report
+from nanochat.stages.report import ReportConfig
+
+
+def test_every_template_is_part_of_the_identity(repository: Path) -> None:
+    digests = report.identity_extra(ReportConfig())
+    assert set(digests) == {path.name for path in (repository / "nanochat/report/templates").iterdir()}
+    assert {"report.html.j2", "report.md.j2", "page.css"} <= set(digests)
+    assert len(set(digests.values())) == len(digests)
