@@ -69,6 +69,8 @@ class MuonAdamW(torch.optim.Optimizer):
     def _step_adamw(self, group: dict[str, Any]) -> None:
         """AdamW (Loshchilov and Hutter, 2019), all parameters of the group at once."""
         params = [p for p in group["params"] if p.grad is not None]
+        if not params:
+            return
         for param in params:
             if not self.state[param]:
                 self.state[param].update(

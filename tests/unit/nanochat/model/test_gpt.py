@@ -1,0 +1,102 @@
+"""The model: shapes, parameter counts of the published tables, causality, cached decoding."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from nanochat.config.derive import Dials, model_shape, scaling_parameters
+from nanochat.config.model import ModelConfig
+from nanochat.model.gpt import GPT
+
+
+def shape(**changes: object) -> ModelConfig:
+    values = {
+        "depth": 4, "width": 64, "num_heads": 4, "num_kv_heads": 2, "vocab_size": 301, "seq_len": 640,
+        "window_pattern": "SL",
+    }  # fmt: skip
+    return ModelConfig(**{**values, **changes})
+
+
+def noisy(config: ModelConfig, seed: int = 0) -> GPT:
+    """A model in which every parameter matters (the real start has zero output projections)."""
+    torch.manual_seed(seed)
+    model = GPT(config)
+    model.init_weights()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.05)
+    return model.eval()
+
+
+@pytest.mark.parametrize(
+    ("depth", "total", "scaling"),
+    [(6, 73.5e6, 23.2e6), (12, 286.3e6, 110.1e6), (20, 896.5e6, 435.2e6), (24, 1384e6, 729.8e6)],
+)
+def test_parameters_equal_the_published_table(depth: int, total: float, scaling: float) -> None:
+    config = model_shape(Dials(depth=depth))
+    with torch.device("meta"):
+        model = GPT(config)
+    assert sum(p.numel() for p in model.parameters()) == pytest.approx(total, rel=6e-4)
+    assert scaling_parameters(config) == pytest.approx(scaling, rel=2e-3)
+
+
+def test_classic_architecture_has_exactly_its_published_parameters() -> None:
+    config = model_shape(Dials(depth=20, architecture="classic", vocab_size=65536))
+    with torch.device("meta"):
+        assert sum(p.numel() for p in GPT(config).parameters()) == 560_988_160
+
+
+@pytest.mark.parametrize("switches", [{}, {"smear": False, "backout": False}, {"value_embeddings": False}])
+def test_later_tokens_never_change_earlier_logits(switches: dict[str, bool]) -> None:
+    model = noisy(shape(**switches))
+    tokens = torch.randint(0, 301, (2, 20))
+    changed = tokens.clone()
+    changed[:, 12:] = (changed[:, 12:] + 7) % 301
+    with torch.no_grad():
+        before, after = model(tokens), model(changed)
+    assert torch.equal(before[:, :12], after[:, :12])
+    assert not torch.allclose(before[:, 12:], after[:, 12:])
+
+
+def test_short_window_hides_what_lies_further_back() -> None:
+    config = shape(depth=2, window_pattern="S", seq_len=640, smear=False)
+    assert [config.window(layer) for layer in range(2)] == [256, 640]
+    model = noisy(shape(depth=2, window_pattern="SS", seq_len=64))
+    assert [model.config.window(layer) for layer in range(2)] == [64, 64]
+
+
+@pytest.mark.criterion("T33")
+def test_cached_decoding_equals_the_full_forward_on_a_ragged_batch() -> None:
+    model = noisy(shape(seq_len=512, window_pattern="S"))
+    lengths, rows = [5, 130, 9], [2, 0, 3]
+    tokens = torch.randint(0, 301, (3, 256))
+    cache = model.new_cache(rows=5, max_tokens=256)
+    with torch.no_grad():
+        full = model(tokens)
+        last = {}
+        for i, length in enumerate(lengths):
+            logits = model.prefill(tokens[i : i + 1, :length], cache, torch.tensor([rows[i]]))
+            last[i] = (length, logits[0])
+        for _ in range(100):
+            for i, (length, logits) in last.items():
+                assert (logits - full[i, length - 1]).abs().max() <= 1e-4
+                assert logits.argmax() == full[i, length - 1].argmax()
+            fed = torch.tensor([tokens[i, last[i][0]] for i in range(3)])
+            logits = model.decode(fed, cache, torch.tensor(rows))
+            last = {i: (last[i][0] + 1, logits[i]) for i in range(3)}
+
+
+def test_rows_of_the_cache_can_be_used_again() -> None:
+    model = noisy(shape())
+    first, second = torch.randint(0, 301, (1, 30)), torch.randint(0, 301, (1, 12))
+    cache, row = model.new_cache(rows=1, max_tokens=64), torch.tensor([0])
+    with torch.no_grad():
+        model.prefill(first, cache, row)
+        again = model.prefill(second, cache, row)
+        assert torch.allclose(again, model(second)[:, -1], atol=1e-5)
+
+
+def test_width_that_heads_do_not_divide_is_refused() -> None:
+    with pytest.raises(ValueError, match="num_heads 5"):
+        shape(num_heads=5)

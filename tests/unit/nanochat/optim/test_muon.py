@@ -1,0 +1,58 @@
+"""Muon: what orthogonalisation and the step promise."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from nanochat.optim.muon import muon_step, orthogonalize
+
+
+@pytest.mark.parametrize("size", [(24, 24), (64, 16), (16, 64)])
+def test_orthogonalize_brings_singular_values_near_one_and_keeps_the_directions(
+    size: tuple[int, int],
+) -> None:
+    torch.manual_seed(0)
+    matrix = torch.randn(3, *size)
+    result = orthogonalize(matrix)
+    singular = torch.linalg.svdvals(result)
+    assert singular.min() > 0.4
+    assert singular.median() > 0.9
+    assert singular.max() < 1.3
+    u, _, vt = torch.linalg.svd(matrix, full_matrices=False)
+    assert torch.nn.functional.cosine_similarity(result.flatten(), (u @ vt).flatten(), dim=0) > 0.97
+
+
+def step(param: torch.Tensor, grad: torch.Tensor, **changes: float) -> torch.Tensor:
+    variance = (
+        torch.zeros(1, param.size(1), 1)
+        if param.size(1) >= param.size(2)
+        else torch.zeros(1, 1, param.size(2))
+    )
+    settings = {"lr": 0.1, "momentum": 0.0, "beta2": 0.9, "weight_decay": 0.0, **changes}
+    out = param.clone()
+    muon_step(out, grad, torch.zeros_like(param), variance, **settings)
+    return out
+
+
+def test_the_step_does_not_depend_on_the_size_of_the_gradient() -> None:
+    torch.manual_seed(1)
+    param, grad = torch.randn(1, 16, 8), torch.randn(1, 16, 8)
+    assert torch.allclose(step(param, grad), step(param, grad * 1000), atol=1e-5)
+
+
+def test_the_step_goes_against_the_gradient_with_the_stated_norm() -> None:
+    torch.manual_seed(2)
+    param, grad = torch.zeros(1, 32, 8), torch.randn(1, 32, 8)
+    moved = step(param, grad)
+    assert (moved * grad).sum() < 0
+    assert moved.norm() == pytest.approx(0.1 * (32 / 8) ** 0.5 * 8**0.5, rel=1e-3)
+
+
+def test_weight_decay_only_shrinks_where_it_agrees_with_the_update() -> None:
+    torch.manual_seed(3)
+    param, grad = torch.randn(1, 16, 16), torch.randn(1, 16, 16)
+    plain, decayed = step(param, grad), step(param, grad, weight_decay=0.5)
+    update = param - plain
+    touched = (plain - decayed).abs() > 1e-7
+    assert torch.equal(touched, (update * param) > 0)

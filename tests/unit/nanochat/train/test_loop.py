@@ -1,0 +1,136 @@
+"""The loop: exact resume after a kill at any step, one evaluation a step, nothing applied from a bad loss."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from artifacts.errors import NanochatError
+from nanochat.config.model import ModelConfig
+from nanochat.config.optim import OptimConfig
+from nanochat.data.loader import ConversationLoader
+from nanochat.model.gpt import GPT
+from nanochat.optim.build import build_optimizer
+from nanochat.records import read_records
+from nanochat.runtime import STOPPED_EXIT_CODE, StageContext
+from nanochat.train.loop import Curve, Pace, StepResult, Trainer, accumulate
+
+SHAPE = ModelConfig(depth=2, width=32, num_heads=2, num_kv_heads=2, vocab_size=64, seq_len=16)
+STEPS = 20
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing may run after it."""
+
+
+def context(folder: Path) -> StageContext:
+    return StageContext({}, folder / "output", folder / "attempt", folder / "scratch")
+
+
+def trainer(folder: Path, die_at: int = -1, bad_at: int = -1, checkpoint_every: int = 3) -> Trainer:
+    torch.manual_seed(0)
+    model = GPT(SHAPE)
+    model.init_weights()
+    generator = torch.Generator().manual_seed(1)
+    rows = [(torch.randint(0, 64, (9,), generator=generator).tolist(), [0] * 3 + [1] * 6) for _ in range(30)]
+    loader = ConversationLoader(rows, batch=2, seq_len=16, pad=0, seed=5)
+
+    def gradients(step: int) -> StepResult:
+        if step == die_at:
+            raise Killed
+        batches = [loader.next(), loader.next()]
+        weight = float(sum(int((b.targets_BT >= 0).sum()) for b in batches))
+        loss = accumulate(model, batches, weight, 1)
+        torch.rand(1)  # a stage may use global randomness: it must survive too
+        return StepResult(float("nan") if step == bad_at else loss, 64)
+
+    optimizer = build_optimizer(model, OptimConfig(lr_scale=0.2))
+    pace = Pace(STEPS, eval_every=5, checkpoint_every=checkpoint_every, log_every=1)
+    return Trainer(
+        context(folder), "sft", model, optimizer, loader, pace, "val_loss", gradients,
+        lambda: float(model.head.weight.double().square().sum()),
+    )  # fmt: skip
+
+
+def outcome(run: Trainer) -> tuple[Curve, dict[str, torch.Tensor], float]:
+    curve = run.run()
+    return curve, run.model.state_dict(), float(torch.rand(1))
+
+
+@pytest.mark.criterion("T06")
+@pytest.mark.parametrize("cut", [0, 2, 7, 12, 19])
+def test_a_killed_and_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path: Path, cut: int) -> None:
+    expected, weights, random_after = outcome(trainer(tmp_path / "whole"))
+    with pytest.raises(Killed):
+        trainer(tmp_path / "cut", die_at=cut).run()
+    curve, resumed, resumed_random = outcome(trainer(tmp_path / "cut"))
+    assert curve == expected
+    assert resumed_random == random_after
+    assert all(torch.equal(weights[name], resumed[name]) for name in weights)
+
+
+def test_records_stay_unique_after_a_kill(tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        trainer(tmp_path, die_at=11).run()
+    trainer(tmp_path).run()
+    keys = [
+        (r["name"], r["step"])
+        for r in read_records(tmp_path / "attempt/records.jsonl")
+        if r["step"] is not None
+    ]
+    assert len(keys) == len(set(keys))
+    assert {step for name, step in keys if name == "train/loss"} == set(range(1, STEPS + 1))
+    assert {step for name, step in keys if name == "val_loss"} == {0, 5, 10, 15, 20}
+
+
+@pytest.mark.criterion("T15")
+def test_a_loss_that_is_not_finite_stops_the_run_before_it_reaches_the_weights(tmp_path: Path) -> None:
+    run = trainer(tmp_path, bad_at=6)
+    good = trainer(tmp_path / "good", die_at=6)
+    with pytest.raises(Killed):
+        good.run()
+    with pytest.raises(NanochatError, match="loss is nan at step 6"):
+        run.run()
+    for mine, reference in zip(run.model.parameters(), good.model.parameters(), strict=True):
+        assert torch.equal(mine, reference)
+
+
+@pytest.mark.criterion("T10")
+def test_a_stop_request_saves_and_leaves_with_its_own_code(tmp_path: Path) -> None:
+    run = trainer(tmp_path, checkpoint_every=1000)
+    inner = run.compute_gradients
+
+    def interrupted(step: int) -> StepResult:
+        if step == 8:
+            import os
+            import signal
+
+            os.kill(os.getpid(), signal.SIGTERM)
+        return inner(step)
+
+    run.compute_gradients = interrupted
+    with pytest.raises(SystemExit) as caught:
+        run.run()
+    assert caught.value.code == STOPPED_EXIT_CODE
+    state = json.loads((tmp_path / "attempt/checkpoints/step-00000009/state.json").read_text())
+    assert state["counters"]["step"] == 9
+
+
+def test_every_token_weighs_the_same_however_the_batch_is_cut(tmp_path: Path) -> None:
+    run = trainer(tmp_path)
+    loader = run.loader
+    batches = [loader.next() for _ in range(4)]
+    total = float(sum(int((b.targets_BT >= 0).sum()) for b in batches))
+
+    def gradient(parts: list) -> torch.Tensor:
+        run.model.zero_grad()
+        accumulate(run.model, parts, total, 1)
+        return torch.cat([p.grad.flatten() for p in run.model.parameters() if p.grad is not None])
+
+    whole = type(batches[0])(
+        torch.cat([b.inputs_BT for b in batches]), torch.cat([b.targets_BT for b in batches]), 0
+    )
+    assert torch.allclose(gradient(batches), gradient([whole]), atol=1e-6)
