@@ -88,12 +88,14 @@ def test_functions_are_short(sources: dict) -> None:
 
 
 def test_unit_tests_mirror_the_code(repository: Path, sources: dict) -> None:
-    """tests/unit/PACKAGE/…/test_NAME[_topic].py is about PACKAGE/…/NAME.py, or the package NAME."""
+    """tests/unit/PACKAGE/…/test_NAME[_topic].py is about PACKAGE/…/NAME.py, the package NAME, or NAME.rs."""
+    modules = {path.removesuffix(".py").removesuffix("/__init__") for path in sources}
+    modules |= {f"rustbpe/{path.stem}" for path in (repository / "rustbpe" / "src").glob("*.rs")}
     strays = []
     for test in (repository / "tests" / "unit").glob("*/**/test_*.py"):
         folder = test.parent.relative_to(repository / "tests" / "unit")
         words = test.stem.removeprefix("test_").split("_")
         names = ["_".join(words[:count]) for count in range(len(words), 0, -1)]
-        if not any(f"{folder}/{name}{end}" in sources for name in names for end in (".py", "/__init__.py")):
+        if not any(f"{folder}/{name}" in modules for name in names):
             strays.append(str(test.relative_to(repository)))
     assert strays == []

@@ -19,7 +19,7 @@ def browse(chromium: str, profile: Path, page: Path, *options: str) -> str:
         chromium, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run",
         "--virtual-time-budget=3000", f"--user-data-dir={profile}", *options, page.as_uri(),
     ]  # fmt: skip
-    outcome = subprocess.run(command, capture_output=True, text=True, timeout=180, check=True)
+    outcome = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
     return outcome.stdout
 
 
