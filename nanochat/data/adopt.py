@@ -147,7 +147,7 @@ def _texts_of(file: Path, name: str) -> Iterator[str]:
         yield from _passages(_decoded(file.read_bytes(), name))
     else:
         data = gzip.decompress(file.read_bytes()) if name.endswith(".gz") else file.read_bytes()
-        for number, line in enumerate(_decoded(data, name).splitlines(), 1):
+        for number, line in enumerate(_decoded(data, name).rstrip("\n").split("\n"), 1):
             yield _text_field(line, f"{name}:{number}")
 
 

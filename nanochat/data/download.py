@@ -47,6 +47,9 @@ class Expected:
     size: int | None = None
 
 
+PATIENCE, UNKNOWN = Patience(), Expected()
+
+
 class _TryAgainError(Exception):
     """An attempt failed in a way that may pass; ``error`` is what to say if it does not."""
 
@@ -59,9 +62,9 @@ def download(
     url: str,
     target: Path,
     *,
-    expected: Expected = Expected(),
+    expected: Expected = UNKNOWN,
     hosts: tuple[str, ...] = (),
-    patience: Patience = Patience(),
+    patience: Patience = PATIENCE,
 ) -> Path:
     """Fetch ``url`` to ``target`` unless it is there already, and return ``target``.
 

@@ -14,7 +14,7 @@ from artifacts.paths import home, relative_path
 from artifacts.redact import redact_text
 from nanochat.data.download import download
 
-_SIGNS = ("mtime", "LastModified", "ETag", "etag", "created")  # how file systems say that a file changed
+_SIGNS = ("ETag", "etag", "LastModified", "mtime", "created")  # how file systems say that a file changed
 
 
 class Folder:
@@ -44,6 +44,8 @@ class Folder:
         except Exception as error:
             raise ResourceError(f"{self.shown}: cannot list it ({type(error).__name__})") from error
         inside = {name[len(self._root) :].lstrip("/"): info for name, info in found.items()}
+        if "" in inside:
+            raise UsageError(f"{self.shown} is a file", "give the folder that it lies in")
         kept = {name: info for name, info in sorted(inside.items()) if "/." not in f"/{name}"}
         if not kept:
             raise ResourceError(f"{self.shown}: no such folder, or nothing in it", "check the path")
@@ -57,7 +59,7 @@ class Folder:
     def identity(self) -> str:
         """A digest that changes when a file comes, goes or is written again; nothing is read."""
         listing = {
-            name: [info.get("size"), *(str(info[sign]) for sign in _SIGNS if sign in info)]
+            name: [info.get("size"), next((str(info[sign]) for sign in _SIGNS if sign in info), "")]
             for name, info in self._found.items()
         }
         return hashlib.sha256(json.dumps(listing, sort_keys=True).encode()).hexdigest()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from artifacts.errors import UsageError
 from artifacts.paths import home
-from nanochat.data.download import Patience, download
+from nanochat.data.download import PATIENCE, Patience, download
 
 HOSTS = ("huggingface.co", "hf.co")
 URL = "https://huggingface.co/datasets/{name}/resolve/main/{file}"
@@ -41,7 +41,7 @@ def fetch_shards(
     workers: int,
     *,
     url: str = URL,
-    patience: Patience = Patience(),
+    patience: Patience = PATIENCE,
 ) -> list[Path]:
     """Local files of the shards in order, the validation shard last; fetched where not there yet."""
     folder = home() / "downloads" / dataset.name.replace("/", "--")

@@ -71,6 +71,8 @@ def _strip_directive(lines: list[str]) -> list[str]:
     """``.. note::`` becomes words; any other directive goes, with the lines that belong to it."""
     if _ADMONITION.match(lines[0]):
         first = _ADMONITION.sub(lambda match: f"{match[1]}{match[2].capitalize()}: ", lines[0])
+        if first.endswith(": ") and len(lines) > 1:  # its text begins on the next line
+            return [first + lines[1].lstrip(), *lines[2:]]
         return [first, *lines[1:]]
     return [] if _DIRECTIVE.match(lines[0]) and lines[0].lstrip().startswith("..") else lines
 

@@ -23,6 +23,7 @@ from nanochat.data.lock import STDLIB, Selection, package_files
 DOCUMENT_CHARS = 2400  # a document is closed when it is at least this long
 MIN_DOCUMENT_CHARS = 200
 FILES_PER_JOB = 48
+MIN_PARALLEL_JOBS = 8  # below it a second process takes longer to start than it saves
 _TESTS = frozenset({"test", "tests", "testing", "conftest", "turtledemo", "__phello__"})
 _COPIES = frozenset({"vendor", "_vendor", "vendored", "_vendored", "extern", "externals", "_distutils"})
 
@@ -93,7 +94,7 @@ def _module_name(inside: str) -> str:
 
 def _parsed(jobs: list[Job], workers: int) -> Iterator[list[Entry]]:
     """Entries of each job, in the order of the jobs whatever finishes first."""
-    if workers == 1 or len(jobs) < 8:
+    if workers == 1 or len(jobs) < MIN_PARALLEL_JOBS:
         yield from map(_parse_job, jobs)
         return
     spawn = multiprocessing.get_context("spawn")

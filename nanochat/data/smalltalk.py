@@ -41,7 +41,7 @@ def write_smalltalk(folder: Path) -> dict[str, int]:
     (folder / "chat").mkdir()
     for split, lines in splits.items():
         payload = "".join(line + "\n" for line in lines).encode()
-        (folder / "chat" / f"chitchat.{split}.jsonl.gz").write_bytes(gzip.compress(payload, mtime=0))
+        (folder / "chat" / f"chitchat.{split}.jsonl.gz").write_bytes(gzip.compress(payload, 6, mtime=0))
     return {f"chitchat_{split}": len(lines) for split, lines in splits.items()}
 
 
