@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +16,7 @@ from artifacts.manifest import FileEntry, Manifest
 from artifacts.names import Pointer
 from artifacts.paths import home, safe_join
 from artifacts.verified import Verified
-from artifacts.verify import damaged
+from artifacts.verify import MISSING, WRONG_BYTES, damaged
 
 if TYPE_CHECKING:
     from artifacts.store import Store
@@ -30,78 +32,79 @@ def checkout(store: Store, manifest: Manifest, view_root: Path) -> Path:
     """
     view = view_root / f"{manifest.kind}-{manifest.hex[:16]}"
     verified = Verified(home() / "cache" / "verified.json")
+    source = _Source(store, manifest, view_root, verified)
     with disk_errors(view_root):
         make_directories(view_root)
         if not view.is_dir():
-            _build(store, manifest, view, verified)
+            _build(source, view)
         _remove_foreign(view, manifest)
         for path, entry in manifest.all_files().items():
             target = safe_join(view, path)
             if not (target.is_file() and verified.matches(target, entry.sha256)):
-                _place(store, manifest, path, entry, target, view_root, verified)
+                source.place(path, entry, target)
         verified.save()
     return view
 
 
-def _build(store: Store, manifest: Manifest, view: Path, verified: Verified) -> None:
+@dataclass(frozen=True)
+class _Source:
+    """Where the files of one artifact come from, and ``scratch``, a folder for half-made ones."""
+
+    store: Store
+    manifest: Manifest
+    scratch: Path
+    verified: Verified
+
+    def place(self, path: str, entry: FileEntry, target: Path) -> None:
+        """Put a verified, read-only file at ``target`` by one rename."""
+        temporary = self.scratch / temporary_name()
+        try:
+            if not self._fetch(entry, temporary):
+                raise damaged(self.store, Pointer.to(self.manifest), path, MISSING)
+            if not self.verified.matches(temporary, entry.sha256):
+                raise damaged(self.store, Pointer.to(self.manifest), path, WRONG_BYTES)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(temporary, target)
+        finally:
+            temporary.unlink(missing_ok=True)  # rename leaves it if both are links to one file
+
+    def _fetch(self, entry: FileEntry, temporary: Path) -> bool:
+        key = layout.blob(entry.sha256)
+        stored = self.store.backend.local_path(key)
+        if stored is None:
+            return self.store.backend.download(key, temporary)
+        try:
+            os.link(stored, temporary)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            if error.errno not in _NO_LINK:
+                raise
+            return self.store.backend.download(key, temporary)
+        return True
+
+
+def _build(source: _Source, view: Path) -> None:
+    """Make the whole folder and give it its name by one rename; another process may be faster."""
     temporary = view.parent / temporary_name()
     try:
         temporary.mkdir()
-        for path, entry in manifest.all_files().items():
-            _place(store, manifest, path, entry, safe_join(temporary, path), view.parent, verified)
+        for path, entry in source.manifest.all_files().items():
+            source.place(path, entry, safe_join(temporary, path))
         try:
             os.rename(temporary, view)
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                raise  # otherwise another process has just built it
+                raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _place(
-    store: Store,
-    manifest: Manifest,
-    path: str,
-    entry: FileEntry,
-    target: Path,
-    scratch: Path,
-    verified: Verified,
-) -> None:
-    """Put a verified file at ``target`` by one rename."""
-    key = layout.blob(entry.sha256)
-    source = store.backend.local_path(key)
-    temporary = scratch / temporary_name()
-    try:
-        if source is not None and source.is_file() and verified.matches(source, entry.sha256):
-            _link_or_copy(source, temporary)
-        elif source is not None or not store.backend.download(key, temporary):
-            what = (
-                "does not have its sha256" if store.backend.size(key) == entry.size else "is missing or cut"
-            )
-            raise damaged(store, Pointer.to(manifest), path, what)
-        if not verified.matches(temporary, entry.sha256):
-            raise damaged(store, Pointer.to(manifest), path, "does not have its sha256")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)  # rename leaves it if both are links to one file
-
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError as error:
-        if error.errno not in _NO_LINK:
-            raise
-        shutil.copyfile(source, target)
-        target.chmod(0o444)
 
 
 def _remove_foreign(view: Path, manifest: Manifest) -> None:
     expected = manifest.all_files().keys()
     for path in sorted(view.rglob("*"), reverse=True):
         if path.is_dir() and not path.is_symlink():
-            if not any(path.iterdir()):
-                path.rmdir()
+            with suppress(OSError):
+                path.rmdir()  # only an empty one goes
         elif path.is_symlink() or path.relative_to(view).as_posix() not in expected:
-            path.unlink()
+            path.unlink(missing_ok=True)

@@ -91,12 +91,10 @@ def _entries(folder: Path) -> tuple[FileEntry, ...]:
 
 def _put_blob(store: Store, entry: FileEntry, source: Path) -> None:
     """Store a file unless it is there, intact: so a forced rebuild mends a damaged blob."""
-    key = layout.blob(entry.sha256)
-    is_intact = (
-        store.backend.size(key) == entry.size and blob_digest(store.backend, entry.sha256) == entry.sha256
-    )
-    if not (is_intact and store.backend.touch(key)):
-        store.backend.upload(key, source, sha256=entry.sha256)
+    key, backend = layout.blob(entry.sha256), store.backend
+    is_intact = backend.size(key) == entry.size and blob_digest(backend, entry.sha256) == entry.sha256
+    if not (is_intact and backend.touch(key)):
+        backend.upload(key, source, sha256=entry.sha256)
 
 
 def _put_manifest(store: Store, manifest: Manifest) -> None:
@@ -109,16 +107,15 @@ def _put_manifest(store: Store, manifest: Manifest) -> None:
 def _claim(store: Store, manifest: Manifest, replace: bool, lease: Lease | None) -> Manifest:
     """Make the fingerprint's pointer, or obey the one that is there. Returns what answers now."""
     key = layout.fingerprint(manifest.stage, manifest.fingerprint)
+    current: bytes | None = None
     while True:
-        current = store.backend.get(key)
-        if current is not None:
-            winner = (
-                _intact(store, key, current)
-                if replace
-                else store.lookup(manifest.stage, manifest.fingerprint)
-            )
-            if winner is not None and (winner.digest == manifest.digest or not replace):
-                return winner
+        if replace:
+            current = store.backend.get(key)
+            winner = None if current is None else _intact(store, key, current)
+        else:
+            winner = store.lookup(manifest.stage, manifest.fingerprint)
+        if winner is not None and (not replace or winner.digest == manifest.digest):
+            return winner
         if lease is not None:
             lease.check()
         if store.backend.compare_and_swap(key, current, Pointer.to(manifest).encode()):
@@ -131,15 +128,15 @@ def _publish(store: Store, manifest: Manifest, name: str) -> tuple[ArtifactRef, 
     ref, is_new = store.names.publish(manifest.kind, name, pointer)
     key = layout.version(ref.kind, ref.name, ref.version or 0)
     current = store.backend.get(key)
-    if not is_new and current not in (None, pointer.encode()) and not _intact(store, key, current):
+    if current is not None and current != pointer.encode() and _intact(store, key, current) is None:
         store.backend.compare_and_swap(key, current, pointer.encode())
     return ref, is_new
 
 
-def _intact(store: Store, key: str, data: bytes | None) -> Manifest | None:
+def _intact(store: Store, key: str, data: bytes) -> Manifest | None:
     """The artifact behind a pointer, or None if anything of it is damaged; hashes all its files."""
     try:
-        manifest = store.manifest(Pointer.decode(key, data or b""))
+        manifest = store.manifest(Pointer.decode(key, data))
     except DataError:
         return None
     return None if any(file_problems(store, manifest, deep=True)) else manifest

@@ -22,7 +22,7 @@ from artifacts.manifest import Draft, Manifest
 from artifacts.names import Alias, Names, Pointer, Version
 from artifacts.paths import home
 from artifacts.ref import LATEST, ArtifactRef, check_alias
-from artifacts.verify import Problem, damaged, file_problems, verify
+from artifacts.verify import MISSING, WRONG_BYTES, Problem, damaged, file_problems, verify
 
 if TYPE_CHECKING:
     from artifacts.lease import Lease
@@ -76,13 +76,13 @@ class Store:
         key = layout.manifest(pointer.manifest)
         data = self.backend.get(key)
         if data is None:
-            raise damaged(self, pointer, key, "is missing")
+            raise damaged(self, pointer, key, MISSING)
         try:
             manifest = Manifest.from_bytes(data)
         except DataError as error:
             raise damaged(self, pointer, key, f"is not valid ({error.message})") from error
         if manifest.to_bytes() != data or manifest.hex != pointer.manifest:
-            raise damaged(self, pointer, key, "does not have its sha256")
+            raise damaged(self, pointer, key, WRONG_BYTES)
         if manifest.digest != pointer.digest:
             raise damaged(self, pointer, key, "is not the one its pointer means")
         return manifest

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from artifacts.backends.base import Backend
     from artifacts.store import Store
 
+MISSING, WRONG_BYTES = "is missing", "does not have its sha256"
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -57,11 +59,11 @@ def file_problems(store: Store, manifest: Manifest, *, deep: bool) -> Iterator[P
     for path, entry in manifest.all_files().items():
         size = store.backend.size(layout.blob(entry.sha256))
         if size is None:
-            what = "is missing"
+            what = MISSING
         elif size != entry.size:
             what = f"has {size} bytes, not {entry.size}"
         elif deep and blob_digest(store.backend, entry.sha256) != entry.sha256:
-            what = "does not have its sha256"
+            what = WRONG_BYTES
         else:
             continue
         yield Problem(_known_as(store, Pointer.to(manifest))[0], path, what)
@@ -90,32 +92,36 @@ def verify(store: Store, ref: str | ArtifactRef | None, *, deep: bool) -> list[P
 
 
 def _everything(store: Store, deep: bool) -> Iterator[Problem]:
+    manifests, unreachable = _reachable(store)
+    yield from unreachable
+    yield from _alias_problems(store)
+    yield from _manifest_problems(store)
+    for manifest in manifests:
+        yield from file_problems(store, manifest, deep=False)
+    if deep:
+        yield from _blob_problems(store, manifests)
+
+
+def _reachable(store: Store) -> tuple[list[Manifest], list[Problem]]:
+    """The artifacts behind every version and fingerprint, and the ones that cannot be reached."""
     manifests: dict[str, Manifest] = {}
+    problems: list[Problem] = []
     for ref in store.names.version_keys():
         try:
             _, manifest = store.resolve(ref)
             manifests[manifest.hex] = manifest
         except DataError as error:
-            yield Problem(str(ref), "", error.message)
-    yield from _alias_problems(store)
+            problems.append(Problem(str(ref), "", error.message))
     for info in store.backend.list(f"{layout.FINGERPRINTS}/"):
         try:
             stage, sha256 = info.key.removesuffix(".json").split("/")[1:]
             if (answer := store.lookup(stage, sha256)) is not None:
                 manifests[answer.hex] = answer
         except (ValueError, UsageError):
-            yield Problem(info.key, "", "is no fingerprint")
+            problems.append(Problem(info.key, "", "is no fingerprint"))
         except DataError as error:
-            yield Problem(info.key, "", error.message)
-    for manifest in manifests.values():
-        yield from file_problems(store, manifest, deep=False)
-    owners: dict[str, list[tuple[Manifest, str]]] = defaultdict(list)
-    for manifest in manifests.values():
-        for path, entry in manifest.all_files().items():
-            owners[entry.sha256].append((manifest, path))
-    yield from _manifest_problems(store)
-    if deep:
-        yield from _blob_problems(store, owners)
+            problems.append(Problem(info.key, "", error.message))
+    return list(manifests.values()), problems
 
 
 def _alias_problems(store: Store) -> Iterator[Problem]:
@@ -137,17 +143,20 @@ def _manifest_problems(store: Store) -> Iterator[Problem]:
         if not is_sha256(sha256) or info.key != layout.manifest(sha256):
             yield Problem(info.key, "", "is no manifest")
         elif data is not None and Manifest.sha256_of(data) != sha256:
-            yield Problem(info.key, "", "does not have its sha256")
+            yield Problem(info.key, "", WRONG_BYTES)
 
 
-def _blob_problems(store: Store, owners: dict[str, list[tuple[Manifest, str]]]) -> Iterator[Problem]:
+def _blob_problems(store: Store, manifests: list[Manifest]) -> Iterator[Problem]:
+    owners: dict[str, list[tuple[Manifest, str]]] = defaultdict(list)
+    for manifest in manifests:
+        for path, entry in manifest.all_files().items():
+            owners[entry.sha256].append((manifest, path))
     for info in store.backend.list("blobs/"):
         sha256 = info.key.rpartition("/")[2]
         if not is_sha256(sha256) or info.key != layout.blob(sha256):
             yield Problem(info.key, "", "is no blob")
         elif blob_digest(store.backend, sha256) not in (sha256, None):
-            what = "does not have its sha256"
             if sha256 not in owners:
-                yield Problem(info.key, "", what)
+                yield Problem(info.key, "", WRONG_BYTES)
             for manifest, path in owners.get(sha256, []):
-                yield Problem(_known_as(store, Pointer.to(manifest))[0], path, what)
+                yield Problem(_known_as(store, Pointer.to(manifest))[0], path, WRONG_BYTES)

@@ -159,7 +159,7 @@ def test_whatever_the_clocks_and_the_order_there_is_one_owner() -> None:
         store = SimpleNamespace(backend=Memory())
         workers = [Worker(store, str(index), rng.uniform(-3600, 3600)) for index in range(3)]
         fences: list[int] = []
-        for _ in range(20):
+        for _ in range(12):
             worker = rng.choice(workers)
             action = rng.choice(["try", "try", "beat", "release", "wait"])
             if action == "wait":
@@ -173,7 +173,7 @@ def test_whatever_the_clocks_and_the_order_there_is_one_owner() -> None:
                 assert [other.holds() for other in workers].count(True) == 1, seed
         assert fences == sorted(set(fences)), seed
         takeovers += len(fences)
-    assert takeovers > 1500
+    assert takeovers > 1000
 
 
 @pytest.mark.criterion("T48")
