@@ -19,6 +19,8 @@ from nanochat.tokenizer.tokenizer import Tokenizer
 Calculator = Callable[[str], str]
 Kind = Literal["text", "python", "python_output"]
 
+SILENT = ("bos", "user_start", "user_end", "assistant_start", "assistant_end")
+
 
 @dataclass(frozen=True)
 class ToolCall:
@@ -101,9 +103,6 @@ class PartReader:
             self._kind = self._opens[token]
             return None
         return None if token in self._silent else self._kind
-
-
-SILENT = ("bos", "user_start", "user_end", "assistant_start", "assistant_end")
 
 
 def split_parts(tokenizer: Tokenizer, ids: list[int]) -> list[tuple[Kind, str]]:

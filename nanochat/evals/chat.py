@@ -6,12 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nanochat.engine.generate import BATCH_ROWS, Completion, Engine
+from nanochat.engine.chat import readable
+from nanochat.engine.generate import BATCH_ROWS, Completion, Engine, Piece
 from nanochat.evals.statistics import bootstrap_interval, wilson_interval
 from nanochat.tasks.task import Example, Grade, Task
 from nanochat.tokenizer.chat import render_for_completion
-
-FLAGS = ("ended", "named")  # details that are themselves worth a share
 
 
 @dataclass(frozen=True)
@@ -23,9 +22,13 @@ class Outcome:
     grade: Grade
 
     def as_json(self) -> dict[str, Any]:
-        """The record of this problem in ``results.json``."""
-        return {"id": self.example.id, "correct": self.grade.correct, "score": round(self.grade.score, 6),
-                **self.grade.details}  # fmt: skip
+        """The record of this problem in ``results.json``; a tool call reads ``expression = output``."""
+        said = "".join(readable(Piece(kind, text) for kind, text in self.completion.parts))
+        question = self.example.conversation["messages"][-2]["content"]
+        return {
+            "id": self.example.id, "correct": self.grade.correct, "score": round(self.grade.score, 6),
+            "question": question, "answer": said, **self.grade.details,
+        }  # fmt: skip
 
 
 def run_task(

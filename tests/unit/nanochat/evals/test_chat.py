@@ -27,7 +27,9 @@ def test_a_task_is_answered_and_graded_in_order() -> None:
     assert outcomes[0].grade.correct
     assert outcomes[2].grade.correct == (wrong.reference == examples[0].reference)
     assert all(prompt[-1] == ByteTokenizer().special("assistant_start") for prompt in model.prompts)
-    json.dumps(outcomes[0].as_json(), allow_nan=False)
+    record = json.loads(json.dumps(outcomes[0].as_json(), allow_nan=False))
+    assert record["answer"].startswith(f"{expression} = {examples[0].reference}\n")
+    assert record["question"] == examples[0].conversation["messages"][0]["content"]
 
 
 def outcome(correct: bool, score: float, ended: bool) -> Outcome:
