@@ -63,7 +63,7 @@ def _referenced(store: Store) -> set[str]:
         kept.add(key)
         manifest: Manifest = store.manifest(pointer)
         kept.update(layout.blob(entry.sha256) for entry in manifest.all_files().values())
-        pending += [Pointer(parent.role, parent.manifest, parent.digest) for parent in manifest.parents]
+        pending += [Pointer.to_parent(parent) for parent in manifest.parents]
     return kept
 
 

@@ -22,7 +22,7 @@ def graph(store: Store, ref: str | ArtifactRef) -> Graph:
 
     def parents(manifest: Manifest) -> _Neighbours:
         return [
-            (parent.ref, store.manifest(Pointer(parent.role, parent.manifest, parent.digest)), parent.role)
+            (parent.ref, store.manifest(Pointer.to_parent(parent)), parent.role)
             for parent in manifest.parents
         ]
 

@@ -12,7 +12,7 @@ from typing import Any
 from artifacts import layout
 from artifacts.backends.base import Backend
 from artifacts.errors import DataError, ResourceError, UsageError
-from artifacts.manifest import Manifest
+from artifacts.manifest import Manifest, Parent
 from artifacts.paths import is_sha256
 from artifacts.ref import LATEST, ArtifactRef
 
@@ -31,6 +31,11 @@ class Pointer:
     def to(cls, manifest: Manifest) -> Pointer:
         """The pointer to a manifest."""
         return cls(manifest.stage, manifest.hex, manifest.digest)
+
+    @classmethod
+    def to_parent(cls, parent: Parent) -> Pointer:
+        """The pointer to a parent; its stage is unknown, the role stands for it in messages."""
+        return cls(parent.role, parent.manifest, parent.digest)
 
     @classmethod
     def decode(cls, key: str, data: bytes) -> Pointer:

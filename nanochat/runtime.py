@@ -70,9 +70,7 @@ class Job(BaseModel):
     attempt: str
 
 
-def stage_main(
-    stage: str, config_type: type[Config], run: Callable[[StageContext, Any], Summary]
-) -> None:
+def stage_main(stage: str, config_type: type[Config], run: Callable[[StageContext, Any], Summary]) -> None:
     """Entry of ``python -m nanochat.stages.NAME``: run one stage, write summary.json, exit.
 
     Exit codes: those of ``NanochatError`` (one line on stderr), 143 after SIGTERM, 1 otherwise. Under
@@ -106,9 +104,7 @@ def stage_main(
 
 def _explain_failure(attempt: Path | None, exit_code: int, message: str, hint: str) -> None:
     if attempt is not None:
-        _write_json(
-            attempt / "failure.json", {"exit_code": exit_code, "message": message, "hint": hint}
-        )
+        _write_json(attempt / "failure.json", {"exit_code": exit_code, "message": message, "hint": hint})
 
 
 def _process() -> dict[str, Any]:

@@ -16,9 +16,11 @@ VERSION = 1
 class RLConfig(Config):
     """On-policy REINFORCE with a group baseline."""
 
-    task: str = Field("arithmetic/hard", description="task whose train split gives the problems")
+    tasks: dict[str, int] = Field(
+        {"arithmetic/hard": 16}, min_length=1, description="task -> problems a step, over all ranks"
+    )
+    eval_task: str = Field("arithmetic/hard", description="task whose held-out problems are watched")
     steps: int = Field(ge=1, description="optimizer steps, one batch of samples each")
-    prompts_per_step: int = Field(16, ge=1, description="problems a step, over all ranks")
     samples: int = Field(16, ge=2, description="answers sampled for each problem; their mean is the baseline")
     max_new_tokens: int = Field(256, ge=1, description="longest answer in tokens")
     temperature: float = Field(1.0, gt=0, description="sampling temperature")
@@ -36,10 +38,10 @@ class RLConfig(Config):
     log_every: int = runtime_field(1, ge=1, description="steps between records and log lines")
 
     def task_modules(self) -> list[str]:
-        """Modules of ``nanochat.tasks`` that this task depends on, for the fingerprint."""
+        """Modules of ``nanochat.tasks`` that these tasks depend on, for the fingerprint."""
         from nanochat.tasks.mixture import task_modules
 
-        return sorted(task_modules([self.task]))
+        return sorted(task_modules([*self.tasks, self.eval_task]))
 
 
 def run(ctx: StageContext, config: RLConfig) -> Summary:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -35,14 +36,22 @@ if TYPE_CHECKING:
 MICRO_BATCH_TOKENS = 8192
 
 
+@dataclass(frozen=True)
+class Problem:
+    """An example and the task that grades it."""
+
+    task: Task
+    example: Example
+
+
 @dataclass
 class ProblemStream:
     """The train problems in order, each used once; ``position`` is the exact state."""
 
-    problems: list[Example]
+    problems: list[Problem]
     position: int = 0
 
-    def take(self, count: int) -> list[Example]:
+    def take(self, count: int) -> list[Problem]:
         """The next ``count`` problems."""
         start, self.position = self.position, self.position + count
         return self.problems[start : self.position]
@@ -71,14 +80,13 @@ def train_rl(ctx: StageContext, config: RLConfig) -> Summary:
     model = load_model(ctx.inputs["model"], config.dtype, config.seed)
     tokenizer_file = ctx.inputs["model"] / "tokenizer.json"
     tokenizer = Tokenizer.load(tokenizer_file)
-    task, engine = load_task(config.task, ctx.inputs["shards"]), Engine(model, tokenizer)
-    problems = task.examples("train", config.steps * config.prompts_per_step, config.seed + 1)
+    task, engine = load_task(config.eval_task, ctx.inputs["shards"]), Engine(model, tokenizer)
     held_out = task.examples("test", config.eval_problems, config.seed)
-    stream = ProblemStream(problems)
+    stream = ProblemStream(_problems(config, ctx.inputs["shards"]))
 
     def gradients(step: int) -> StepResult:
-        chosen = stream.take(config.prompts_per_step)[ctx.rank :: ctx.world_size]
-        rollouts = sample(engine, tokenizer, task, chosen, config, seed=step * ctx.world_size + ctx.rank)
+        chosen = stream.take(sum(config.tasks.values()))[ctx.rank :: ctx.world_size]
+        rollouts = sample(engine, tokenizer, chosen, config, seed=step * ctx.world_size + ctx.rank)
         return policy_gradient(model, rollouts, ctx.world_size)
 
     def accuracy() -> float:
@@ -96,18 +104,31 @@ def train_rl(ctx: StageContext, config: RLConfig) -> Summary:
         curve = Trainer(ctx, "rl", model, optimizer, stream, pace, "eval/accuracy", gradients, accuracy).run()
     if not ctx.is_main:
         return Summary()
-    save_model(
-        model, ctx.output, tokenizer_file, curve, {"stage": "rl", "steps": config.steps, "task": config.task}
-    )
+    save_model(model, ctx.output, tokenizer_file, curve, {"stage": "rl", "steps": config.steps})
     metrics = {"accuracy": curve.val[-1][1], "accuracy_before": curve.val[0][1], "steps": config.steps}
     return Summary(metrics=metrics, key_metric="accuracy")
 
 
+def _problems(config: RLConfig, shards: Path) -> list[Problem]:
+    """For every step the stated number of train problems of each task, in the order of their names."""
+    drawn: dict[str, list[Problem]] = {}
+    for name, count in sorted(config.tasks.items()):
+        task = load_task(name, shards)
+        drawn[name] = [
+            Problem(task, e) for e in task.examples("train", config.steps * count, config.seed + 1)
+        ]
+    problems = []
+    for step in range(config.steps):
+        for name, count in sorted(config.tasks.items()):
+            problems += drawn[name][step * count : (step + 1) * count]
+    return problems
+
+
 def sample(
-    engine: Engine, tokenizer: Tokenizer, task: Task, problems: Sequence[Example], config: RLConfig, seed: int
+    engine: Engine, tokenizer: Tokenizer, problems: Sequence[Problem], config: RLConfig, seed: int
 ) -> Rollouts:
     """``config.samples`` answers to each problem, graded; equal (weights, seed) give equal answers."""
-    prompts = [render_for_completion(tokenizer, example.conversation) for example in problems]
+    prompts = [render_for_completion(tokenizer, problem.example.conversation) for problem in problems]
     repeated = [prompt for prompt in prompts for _ in range(config.samples)]
     base = (config.seed * 1_000_003 + seed) * 1_000_003
     completions = engine.generate(
@@ -117,9 +138,9 @@ def sample(
         seeds=[base + number for number in range(len(repeated))],
     )
     out = Rollouts(repeated, completions)
-    for number, example in enumerate(problems):
+    for number, problem in enumerate(problems):
         group = completions[number * config.samples : (number + 1) * config.samples]
-        rewards = [task.grade(example, answer).score for answer in group]
+        rewards = [float(problem.task.grade(problem.example, answer).correct) for answer in group]
         mean = sum(rewards) / len(rewards)
         out.rewards += rewards
         out.advantages += [reward - mean for reward in rewards]
