@@ -121,7 +121,9 @@ def test_texts_of_every_kind_become_shards(tmp_path: Path) -> None:
 
 def test_a_long_text_is_cut_at_blank_lines(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "book.txt").write_text("\n\n".join(TEXTS * 5))
+    (tmp_path / "in" / "book.txt").write_text(
+        "\n\n".join(f"{n}{text}".replace("w", f"w{n}") for n in range(5) for text in TEXTS)
+    )
     shards = write_all(tmp_path / "in", tmp_path / "out", tmp_path)
     assert 4 <= len(read(tmp_path / "out", shards, "train")) <= 20
 

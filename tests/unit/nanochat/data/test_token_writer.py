@@ -76,7 +76,7 @@ def test_damage_names_the_row_group(tmp_path: Path) -> None:
 def test_another_shard_under_the_same_name_is_refused(tmp_path: Path) -> None:
     shard = write_shard(tmp_path, "shard_00003.parquet", "train", TEXTS)
     write_shard(tmp_path, "shard_00003.parquet", "train", TEXTS[1:])
-    with pytest.raises(DataError, match="is not the file of its manifest"):
+    with pytest.raises(DataError, match="is not the file that its manifest"):
         tokenize_shard(tmp_path, shard, tmp_path, Bytes(), "f" * 64, 1)
     (tmp_path / shard.path).unlink()
     with pytest.raises(DataError, match="is missing"):
