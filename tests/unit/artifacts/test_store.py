@@ -111,6 +111,16 @@ def test_a_damaged_manifest_is_never_a_miss(
         assert "\n" not in str(error.value)
 
 
+def test_a_manifest_that_was_edited_is_refused_though_it_is_well_formed(
+    make, store: Store, root: Path
+) -> None:
+    manifest = make.commit(metrics={"val_bpb": 1.5}).manifest
+    path = root / "manifests" / f"{manifest.hex}.json"
+    path.write_bytes(path.read_bytes().replace(b'"val_bpb":1.5', b'"val_bpb":1.4'))
+    with pytest.raises(DataError, match="does not have its sha256"):
+        store.lookup("base", manifest.fingerprint)
+
+
 def test_a_damaged_or_misplaced_pointer_is_never_a_miss(make, store: Store, root: Path) -> None:
     manifest = make.commit().manifest
     path = root / "fingerprints" / "base" / f"{manifest.fingerprint}.json"
