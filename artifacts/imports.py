@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -130,13 +131,23 @@ def _left_out(importer: str, imported: str, is_lazy: bool, chosen: Mapping[str, 
 def _imports(name: str, path: Path, roots: Mapping[str, Path]) -> Iterator[tuple[str, bool]]:
     """(dotted name, is it inside a function) of each import of a module under ``roots``."""
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    for node, is_lazy in _running_nodes(_parse(path), False):
-        found: Iterable[str] = ()
+    for node, is_lazy in _import_statements(path, path.stat().st_mtime_ns):
+        found: Iterable[str]
         if isinstance(node, ast.Import):
             found = [alias.name for alias in node.names if alias.name.partition(".")[0] in roots]
-        elif isinstance(node, ast.ImportFrom):
+        else:
             found = _imports_from(node, package, roots)
         yield from ((imported, is_lazy) for imported in found)
+
+
+@lru_cache(maxsize=4096)
+def _import_statements(path: Path, mtime_ns: int) -> list[tuple[ast.Import | ast.ImportFrom, bool]]:
+    """Read once for all the stages that share a module; the time is there so that an edit is seen."""
+    return [
+        (node, is_lazy)
+        for node, is_lazy in _running_nodes(_parse(path), False)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+    ]
 
 
 def _imports_from(node: ast.ImportFrom, package: str, roots: Mapping[str, Path]) -> Iterator[str]:

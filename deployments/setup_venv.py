@@ -126,7 +126,8 @@ def _sync_packages() -> None:
     bootstrap = VENV / "uv.lock"
     bootstrap.write_text(uv_pin[0], encoding="utf-8")
     _run(VENV_PYTHON, "-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes", "-r", bootstrap)
-    _uv("sync", "--require-hashes", LOCK)
+    # Compiled here, not at first import: where Python may not write .pyc files, importing torch costs 5 s.
+    _uv("sync", "--require-hashes", "--compile-bytecode", LOCK)
 
 
 def _install_project() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import binomtest
+from scipy.special import bdtr, ndtri  # scipy.stats has these ready-made, and takes a second to import
 
 CONFIDENCE = 0.95
 RESAMPLES = 2000
@@ -18,8 +18,11 @@ def wilson_interval(successes: int, n: int) -> Interval:
     """95% interval of a share (Wilson, 1927); (0, 1) when nothing was counted."""
     if n == 0:
         return 0.0, 1.0
-    interval = binomtest(successes, n).proportion_ci(CONFIDENCE, method="wilson")
-    return float(interval.low), float(interval.high)
+    share, z2_over_n = successes / n, float(ndtri((1 + CONFIDENCE) / 2)) ** 2 / n
+    middle = share + z2_over_n / 2
+    reach = (z2_over_n * (share * (1 - share) + z2_over_n / 4)) ** 0.5
+    low, high = ((middle + side * reach) / (1 + z2_over_n) for side in (-1, 1))
+    return (0.0 if successes == 0 else low), (1.0 if successes == n else high)
 
 
 def bootstrap_interval(scores: Sequence[float], seed: int = 0) -> Interval:
@@ -46,5 +49,5 @@ def mcnemar(before: Sequence[bool], after: Sequence[bool]) -> PairedChange:
     assert len(before) == len(after), "McNemar's test needs the same problems twice"
     gained = sum(new and not old for old, new in zip(before, after, strict=True))
     lost = sum(old and not new for old, new in zip(before, after, strict=True))
-    p_value = float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
+    p_value = min(1.0, 2 * float(bdtr(min(gained, lost), gained + lost, 0.5)))
     return PairedChange(gained, lost, p_value)

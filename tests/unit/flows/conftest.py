@@ -18,7 +18,7 @@ from flows.settings import PROJECT_ROOT, Settings
 
 sys.path.insert(0, str(PROJECT_ROOT))  # so that the fake program is importable by its dotted name
 
-from tests.unit.flows.fake_program import FakeConfig  # noqa: E402
+from tests.unit.flows.fake_program import FakeConfig
 
 
 class FakeStage(Stage):
@@ -61,9 +61,7 @@ def make_builder(home: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., B
 
     def make(forced: set[str] = frozenset(), reuse: dict[str, str] | None = None, **configs: Any) -> Builder:
         known = {stage: FakeConfig(**values) for stage, values in configs.items()}
-        return Builder(
-            Store.open(), Settings(), known, "demo", forced=frozenset(forced), reuse=reuse or {}
-        )
+        return Builder(Store.open(), Settings(), known, "demo", forced=frozenset(forced), reuse=reuse or {})
 
     return make
 

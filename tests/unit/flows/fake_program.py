@@ -7,6 +7,8 @@ import signal
 import sys
 import time
 
+from pydantic import Field
+
 from artifacts.errors import DataError
 from nanochat.config.base import Config, runtime_field
 from nanochat.records import RecordWriter
@@ -22,7 +24,7 @@ class FakeConfig(Config):
     lines: list[str] = runtime_field([])
     ending: str = runtime_field("well")
     pid_file: str = runtime_field("")
-    shards: list[str] = []
+    shards: list[str] = Field(default_factory=list)
 
 
 def run(ctx: StageContext, config: FakeConfig) -> Summary:

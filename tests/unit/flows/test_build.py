@@ -37,17 +37,23 @@ def test_built_once_then_found(make_builder: Make, first: Stage, home: Path) -> 
     assert contents(home / "store") == before
 
 
-def test_an_input_is_a_folder_and_its_digest_is_identity(make_builder: Make, first: Stage, second: Stage) -> None:
+def test_an_input_is_a_folder_and_its_digest_is_identity(
+    make_builder: Make, first: Stage, second: Stage
+) -> None:
     builder = make_builder(first={}, second={})
     made = build(builder, first)
     result = build(builder, second, tokenizer=made)
     assert (builder.checkout(result) / "payload.txt").read_text() == "payload payload.txt run"
     manifest = builder.store.manifest(result.pointer)
-    assert [(p.role, p.ref, p.digest) for p in manifest.parents] == [("tokenizer", made.artifact, made.digest)]
+    assert [(p.role, p.ref, p.digest) for p in manifest.parents] == [
+        ("tokenizer", made.artifact, made.digest)
+    ]
     assert manifest.recipe["inputs"] == {"tokenizer": made.digest}
 
 
-def test_a_runtime_field_rebuilds_nothing_and_an_identity_field_does(make_builder: Make, first: Stage) -> None:
+def test_a_runtime_field_rebuilds_nothing_and_an_identity_field_does(
+    make_builder: Make, first: Stage
+) -> None:
     build(make_builder(first={}), first)
     assert build(make_builder(first={"lines": ["hello"]}), first).status == "cached"
     changed = build(make_builder(first={"text": "other"}), first)
@@ -73,7 +79,9 @@ def test_reuse_takes_a_drifted_artifact_and_everything_after_records_it(
     assert builder.store.manifest(after.pointer).provenance.settings["reused"] == ["tokenizer/demo@v1"]
 
 
-def test_reuse_of_another_kind_or_of_nothing_is_refused(make_builder: Make, first: Stage, second: Stage) -> None:
+def test_reuse_of_another_kind_or_of_nothing_is_refused(
+    make_builder: Make, first: Stage, second: Stage
+) -> None:
     builder = make_builder(first={}, second={}, reuse={"second": "tokenizer/demo"})
     made = build(builder, first)
     with pytest.raises(UsageError, match="base"):
@@ -93,7 +101,9 @@ def test_a_damaged_hit_is_refused_by_name(make_builder: Make, first: Stage, home
 
 
 def test_what_the_program_says_is_the_error(make_builder: Make, first: Stage) -> None:
-    with pytest.raises(DataError, match=r"first: shard_00000.parquet: row group 2 is corrupt \(download it again\)"):
+    with pytest.raises(
+        DataError, match=r"first: shard_00000.parquet: row group 2 is corrupt \(download it again\)"
+    ):
         build(make_builder(first={"ending": "bad data"}), first)
 
 
@@ -103,7 +113,9 @@ def test_a_bug_is_named_with_the_log(make_builder: Make, first: Stage) -> None:
 
 
 @pytest.mark.criterion("T98")
-def test_a_killed_stage_publishes_nothing_and_the_next_attempt_finishes(make_builder: Make, first: Stage) -> None:
+def test_a_killed_stage_publishes_nothing_and_the_next_attempt_finishes(
+    make_builder: Make, first: Stage
+) -> None:
     with pytest.raises(StageKilled, match="out of memory"):
         build(make_builder(first={"ending": "killed"}), first)
     builder = make_builder(first={})
@@ -120,7 +132,9 @@ def test_a_stage_that_takes_too_long_is_stopped(
         build(make_builder(first={"ending": "hangs"}), first)
 
 
-def test_a_stop_lets_the_stage_save_and_ends_the_run(make_builder: Make, first: Stage, tmp_path: Path) -> None:
+def test_a_stop_lets_the_stage_save_and_ends_the_run(
+    make_builder: Make, first: Stage, tmp_path: Path
+) -> None:
     pid_file = tmp_path / "pid"
     builder = make_builder(first={"ending": "saves", "pid_file": str(pid_file)})
 
@@ -160,7 +174,9 @@ def test_of_two_that_want_the_same_one_builds(make_builder: Make, first: Stage, 
     pid_file = tmp_path / "pids"
     results = []
     threads = [
-        threading.Thread(target=lambda: results.append(build(make_builder(first={"pid_file": str(pid_file)}), first)))
+        threading.Thread(
+            target=lambda: results.append(build(make_builder(first={"pid_file": str(pid_file)}), first))
+        )
         for _ in range(3)
     ]
     for thread in threads:

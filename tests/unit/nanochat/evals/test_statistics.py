@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 
 from nanochat.evals.statistics import bootstrap_interval, mcnemar, wilson_interval
 
@@ -19,6 +20,8 @@ def test_wilson_interval_of_a_known_case() -> None:
 def test_wilson_interval_holds_the_share(case: tuple[int, int]) -> None:
     low, high = wilson_interval(*case)
     assert 0 <= low <= case[0] / case[1] <= high <= 1
+    reference = binomtest(*case).proportion_ci(0.95, method="wilson")
+    assert (low, high) == pytest.approx((reference.low, reference.high), abs=1e-9)
 
 
 def test_bootstrap_interval_is_near_the_normal_one_and_repeatable() -> None:
@@ -36,4 +39,5 @@ def test_mcnemar_counts_only_the_problems_that_changed() -> None:
     change = mcnemar(before, after)
     assert (change.gained, change.lost) == (15, 5)
     assert change.p_value == pytest.approx(0.04139, abs=1e-5)  # 2 x P(Binomial(20, 1/2) <= 5)
+    assert change.p_value == pytest.approx(binomtest(15, 20).pvalue)
     assert mcnemar(before, before).p_value == 1.0
