@@ -6,6 +6,8 @@ import re
 import time
 from collections.abc import Callable
 
+from artifacts.redact import redact_text
+
 _CONTROL = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]"  # ANSI colours and cursor movement
     r"|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)"  # terminal titles and links
@@ -14,6 +16,7 @@ _CONTROL = re.compile(
 _URGENT = re.compile(r"\b(?:WARN(?:ING)?|ERROR|CRITICAL|FATAL|Traceback)\b|^error:")
 _MAX_LINE_CHARS = 4000
 _MAX_LINES_A_RECORD = 200
+_LONGEST_SECRET = 1000
 
 
 class LineSplitter:
@@ -53,12 +56,14 @@ class Coalescer:
 
     def add(self, line: str) -> None:
         """Take one line; it is passed on now or with a later record."""
+        urgent = _URGENT.search(line) is not None
         if len(self._lines) < _MAX_LINES_A_RECORD:
             self._lines.append(line)
         else:
             self._dropped += 1
-        if _URGENT.search(line):
-            self._urgent = True
+            if urgent:
+                self._lines[-1] = line  # what is urgent is not what gets lost
+        self._urgent = self._urgent or urgent
         self.tick()
 
     def tick(self) -> None:
@@ -86,4 +91,7 @@ class Coalescer:
 def _clean(raw: bytes) -> str:
     text = raw.decode("utf-8", errors="replace").rstrip("\r").rsplit("\r", 1)[-1]
     text = _CONTROL.sub("", text).rstrip()
-    return text if len(text) <= _MAX_LINE_CHARS else text[:_MAX_LINE_CHARS] + " …"
+    if len(text) <= _MAX_LINE_CHARS:
+        return text
+    # Before the cut: half a secret would no longer be known as one.
+    return redact_text(text[: _MAX_LINE_CHARS + _LONGEST_SECRET])[:_MAX_LINE_CHARS] + " …"

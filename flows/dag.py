@@ -83,7 +83,7 @@ def until(stage_id: str | None) -> tuple[Stage, ...]:
 
 def expand(names: list[str]) -> set[str]:
     """Stage ids of ``names``, where ``evaluate`` stands for all evaluations. Raises UsageError."""
-    known = (*STAGE_IDS, "evaluate")
+    known = (*STAGE_IDS, "evaluate", "tokenize-shard")  # a damaged part is named with its own stage
     for name in names:
         if name not in known:
             raise unknown("stage", name, known)

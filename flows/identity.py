@@ -16,7 +16,8 @@ from nanochat.config.base import Config
 
 _PACKAGES = ("nanochat", "artifacts")
 _TASKS = "nanochat.tasks"
-_USES_RUST = re.compile(r"^\s*(?:import|from)\s+rustbpe\b", re.MULTILINE)
+# Training with the crate decides a tokenizer. Encoding with it has one right answer, to which tests hold it.
+_TRAINS_WITH_RUST = re.compile(r"\brustbpe\.train\b")
 
 
 def stage_recipe(
@@ -32,9 +33,9 @@ def stage_recipe(
     Raises UsageError where the config holds a secret, DataError where an import leads nowhere.
     """
     program = importlib.import_module(stage.module)
-    modules, uses_rust = program_digests(stage.module, tasks_of(config), root)
+    modules, trains_with_rust = program_digests(stage.module, tasks_of(config), root)
     more = dict(extra or {})
-    if uses_rust:
+    if trains_with_rust:
         more["rustbpe"] = rust_digest(root / "rustbpe")
     if hasattr(program, "identity_extra"):
         more["program"] = program.identity_extra(config)
@@ -50,7 +51,7 @@ def tasks_of(config: Config) -> tuple[str, ...] | None:
 def program_digests(
     module: str, tasks: tuple[str, ...] | None, root: Path = PROJECT_ROOT
 ) -> tuple[dict[str, str], bool]:
-    """Digest of each project module that the program imports, and whether one of them uses rustbpe."""
+    """Digest of each project module that the program imports, and whether it trains with rustbpe."""
     only = None if tasks is None else {_TASKS: tasks}
     closure = import_closure(module, {name: root / name for name in _PACKAGES}, only)
     facts = {name: _file_facts(path, path.stat().st_mtime_ns) for name, path in closure.items()}
@@ -59,5 +60,5 @@ def program_digests(
 
 @lru_cache(maxsize=4096)
 def _file_facts(path: Path, mtime_ns: int) -> tuple[str, bool]:
-    """(digest of the syntax tree, imports rustbpe); the time is there so that an edit is seen."""
-    return module_digest(path), _USES_RUST.search(path.read_text(encoding="utf-8")) is not None
+    """(digest of the syntax tree, trains with rustbpe); the time is there so that an edit is seen."""
+    return module_digest(path), _TRAINS_WITH_RUST.search(path.read_text(encoding="utf-8")) is not None

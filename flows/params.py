@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from artifacts.errors import UsageError
+from artifacts.redact import redact_text
 from flows.dag import STAGE_IDS, expand, stage_by_id
 from flows.suggest import unknown
 
@@ -17,7 +18,7 @@ StageId = Literal[
     "shards", "tokenizer", "tokenize", "base", "eval-base", "mid", "eval-mid",
     "sft", "eval-sft", "rl", "eval-rl", "report",
 ]  # fmt: skip
-Forced = StageId | Literal["evaluate"]
+Forced = StageId | Literal["evaluate", "tokenize-shard"]
 
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
 
@@ -130,4 +131,5 @@ def _first_line(error: ValueError) -> str:
     if errors is None:
         return str(error)
     first = errors()[0]
-    return f"{'.'.join(str(part) for part in first['loc'])} = {first.get('input')!r}: {first['msg']}"
+    where, value = ".".join(str(part) for part in first["loc"]), redact_text(repr(first.get("input")))
+    return f"{where} = {value}: {first['msg'].removeprefix('Value error, ')}"

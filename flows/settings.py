@@ -6,9 +6,10 @@ import os
 from collections.abc import MutableMapping
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from artifacts.errors import UsageError
 from artifacts.paths import home
 
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
@@ -31,11 +32,26 @@ _QUIET = {
 class Settings(BaseSettings):
     """``NANOCHAT_HOME``, ``NANOCHAT_STORE``, ``NANOCHAT_STAGE_TIMEOUT_S``."""
 
-    model_config = SettingsConfigDict(env_prefix="NANOCHAT_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="NANOCHAT_", env_ignore_empty=True, extra="ignore", frozen=True
+    )
 
     home: Path = Field(default_factory=home, description="Folder of everything that is kept on this machine.")
     store: str = Field(default="", description="Store URL or folder; default: store/ under the home folder.")
     stage_timeout_s: float | None = Field(default=None, gt=0, description="Stop a stage that takes longer.")
+
+    def __init__(self) -> None:
+        try:
+            super().__init__()
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = f"NANOCHAT_{str(first['loc'][0]).upper()}"
+            raise UsageError(f"{name} = {first['input']!r}: {first['msg']}", "change or unset it") from None
+
+    @field_validator("home")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()  # stages run in another folder
 
     @property
     def views(self) -> Path:

@@ -83,7 +83,7 @@ PRESETS: dict[str, Preset] = {
         TINY,
         DEMO,
         Preset("cpu", "the demo with more of everything: about an hour on 2 cores", {
-            **DEMO.values, "depth": 6, "seq_len": 512, "vocab_size": 16_384,
+            **DEMO.values, "depth": 6, "seq_len": 512, "micro_batch": 8, "vocab_size": 16_384,
             "base.steps": 2000, "mid.steps": 600, "sft.steps": 400, "rl.steps": 120,
             "base.eval_every": 200,
         }),

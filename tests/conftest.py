@@ -9,8 +9,11 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -104,3 +107,34 @@ def test_output() -> Path:
     folder = ROOT / "test-output"
     folder.mkdir(exist_ok=True)
     return folder
+
+
+@pytest.fixture(scope="session")
+def nanochat() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """``nanochat("run", "tiny", home=folder)``: the command as a user starts it, ending with ``rc``."""
+    program = Path(sys.executable).with_name("nanochat")
+
+    def run(*arguments: str, home: Path, rc: int = 0, **more: str) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "NANOCHAT_HOME": str(home), **more}
+        done = subprocess.run(
+            [program, *arguments], env=environment, capture_output=True, text=True, timeout=500
+        )
+        assert done.returncode == rc, f"{arguments}: {done.stdout[-2000:]}{done.stderr[-4000:]}"
+        return done
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def tiny_home(tmp_path_factory: pytest.TempPathFactory, nanochat: Callable[..., object]) -> Path:
+    """A home folder in which ``nanochat run tiny`` has finished once. For reading: to write, copy it."""
+    home = tmp_path_factory.mktemp("tiny") / "home"
+    nanochat("run", "tiny", home=home)
+    return home
+
+
+@pytest.fixture
+def own_home(tiny_home: Path, tmp_path: Path) -> Path:
+    """A copy of that home, free to be changed."""
+    shutil.copytree(tiny_home, tmp_path / "home", symlinks=True)
+    return tmp_path / "home"

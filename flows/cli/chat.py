@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from artifacts.errors import ResourceError, UsageError
+from artifacts.ref import ArtifactRef
 from artifacts.store import Store
 from flows.cli.art import open_store
 from flows.cli.options import StoreUrl
@@ -75,13 +76,18 @@ def chat(
 
 
 def last_chat_model(store: Store, runs: Path) -> str:
-    """The chat model that the newest run published. Raises ResourceError if there is none."""
+    """The chat model that the newest run into this store published. Raises ResourceError if there is none."""
     for run in last_runs(runs):
-        published = {stage["stage"]: stage["artifact"] for stage in run["stages"]}
+        published = {stage["stage"]: stage for stage in run["stages"]}
         for kind in CHAT_KINDS:
-            if kind in published:
-                return str(published[kind])
+            if kind in published and _holds(store, published[kind]):
+                return str(published[kind]["artifact"])
     raise ResourceError("no model was trained here yet", "nanochat run demo trains one")
+
+
+def _holds(store: Store, stage: dict[str, Any]) -> bool:
+    version = store.names.version(ArtifactRef.parse(stage["artifact"]))
+    return version is not None and version.pointer.digest == stage["digest"]
 
 
 def _answer(session: ChatSession, text: str, max_tokens: int, sampling: Sampling, seed: int) -> None:

@@ -45,7 +45,8 @@ def doctor(*, store: StoreUrl = None, json: Json = False) -> int:
 
 def _checks(url: str | None) -> Iterator[Check]:
     settings = Settings()
-    yield Check("python", sys.version_info >= (3, 11), platform.python_version(), "use Python 3.11 or newer")
+    new = sys.version_info >= (3, 11)
+    yield Check("python", new, platform.python_version(), "" if new else "use Python 3.11 or newer")
     for package in ("torch", "prefect", "pyarrow", "tiktoken"):
         yield _package(package)
     built = util.find_spec("rustbpe") is not None

@@ -40,19 +40,19 @@ def plan(
     else:
         print_table(
             ("stage", "status", "artifact", "why"),
-            [(stage.stage, stage.status, stage.artifact, _why(stage)) for stage in stages],
+            [(stage.stage, stage.status, stage.artifact, _why(stage, params.forced)) for stage in stages],
         )
     for warning in dict.fromkeys(line for stage in stages for line in stage.warnings):
         print(f"warning: {warning}", file=sys.stderr)
     return 0
 
 
-def _why(stage: Planned) -> str:
+def _why(stage: Planned, forced: frozenset[str]) -> str:
     if stage.status == "cached":
         return ""
     if stage.status == "unknown":
         return "waits for " + ", ".join(reason["name"] for reason in stage.reasons)
-    return "; ".join(map(_reason, stage.reasons)) or "never built"
+    return "; ".join(map(_reason, stage.reasons)) or ("forced" if stage.stage in forced else "never built")
 
 
 def _reason(reason: dict[str, Any]) -> str:

@@ -8,6 +8,8 @@ from pydantic import Field, model_validator
 
 from nanochat.config.base import Config
 
+MIN_WIDTH = 24
+
 Architecture = Literal["current", "classic"]
 
 # "current" is nanochat of July 2026, "classic" that of December 2025: what differs between the two.
@@ -45,6 +47,8 @@ class ModelConfig(Config):
     def _check(self) -> ModelConfig:
         if self.width % self.num_heads or (self.width // self.num_heads) % 2:
             raise ValueError(f"width {self.width} must be num_heads {self.num_heads} x an even head size")
+        if self.width < MIN_WIDTH:
+            raise ValueError(f"width {self.width} is less than {MIN_WIDTH}, what the gates look at")
         if self.num_heads % self.num_kv_heads:
             raise ValueError(
                 f"num_heads {self.num_heads} must be a multiple of num_kv_heads {self.num_kv_heads}"

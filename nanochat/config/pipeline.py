@@ -54,6 +54,19 @@ class Resolution:
             trees[stage].setdefault("stage", stage)
         for stage, config_type in types.items():
             self.stages[stage] = validated(f"{stage}.", config_type, trees[stage])
+        self._check_batches()
+
+    def _check_batches(self) -> None:
+        """A step is a whole number of passes; said here, before an hour of other stages is spent."""
+        seq_len = self.stages["base"].model.seq_len  # type: ignore[attr-defined]
+        for stage in ("base", "mid", "sft"):
+            config: Any = self.stages[stage]
+            per_pass = config.micro_batch * seq_len * self.dials.nproc
+            if config.batch_tokens % per_pass:
+                raise UsageError(
+                    f"{stage}.batch_tokens = {config.batch_tokens} is not a multiple of {per_pass}",
+                    f"micro_batch {config.micro_batch} x seq_len {seq_len} x {self.dials.nproc} processes",
+                )
 
 
 def stage_configs() -> dict[str, type[Config]]:

@@ -24,18 +24,3 @@ class TrainConfig(Config):
     seed: int = Field(42, ge=0, description="of weights, data order and sampling")
     checkpoint_every: int = runtime_field(100, ge=1, description="steps between checkpoints")
     log_every: int = runtime_field(10, ge=1, description="steps between records and log lines")
-
-
-class ChatTrainConfig(TrainConfig):
-    """Training of an existing model on a mixture of conversation tasks."""
-
-    mixture: dict[str, int] = Field(min_length=1, description="task -> number of training conversations")
-    val_mixture: dict[str, int] = Field(
-        min_length=1, description="task -> number of validation conversations"
-    )
-
-    def task_modules(self) -> list[str]:
-        """Modules of ``nanochat.tasks`` that this mixture depends on, for the fingerprint."""
-        from nanochat.tasks.mixture import task_modules
-
-        return sorted(task_modules([*self.mixture, *self.val_mixture]))

@@ -16,7 +16,7 @@ class BaseConfig(TrainConfig):
 
     model: ModelConfig
     val_tokens: int = Field(ge=1, description="validation tokens measured at each evaluation")
-    shuffle_buffer: int = Field(1000, ge=1, description="documents the packer chooses from")
+    shuffle_buffer: int = Field(1000, ge=1, le=5000, description="documents the packer chooses from")
 
 
 def run(ctx: StageContext, config: BaseConfig) -> Summary:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nanochat.config.training import ChatTrainConfig
+from nanochat.config.conversations import ChatTrainConfig
 from nanochat.runtime import StageContext, Summary, stage_main
 
 VERSION = 1

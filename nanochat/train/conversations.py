@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from nanochat.config.training import ChatTrainConfig
+from nanochat.config.conversations import ChatTrainConfig
 from nanochat.data.loader import ConversationLoader
 from nanochat.optim.build import build_optimizer
 from nanochat.runtime import StageContext, Summary

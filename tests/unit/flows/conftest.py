@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -85,3 +87,66 @@ def first() -> Stage:
 @pytest.fixture
 def second() -> Stage:
     return SECOND
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended, and what it printed."""
+
+    rc: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
+    """``cli("art", "ls", rc=0)``: one command, in this process."""
+    from flows.cli import main
+
+    def run(*arguments: str, rc: int = 0) -> Ended:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main(list(arguments))
+        said = capsys.readouterr()
+        assert end.value.code == rc, f"{arguments}: {said}"
+        return Ended(rc, said.out, said.err)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home whose store holds tokenizer/demo@v1, base/demo@v1 made from it, and tokenizer/demo@v2."""
+    folder = tmp_path_factory.mktemp("made") / "home"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NANOCHAT_HOME", str(folder))
+        patch.setattr("flows.identity.program_digests", lambda *_: ({"fake": "0" * 64}, False))
+        configs = {"first": FakeConfig(), "second": FakeConfig()}
+        builder = Builder(Store.open(), Settings(), configs, "demo")
+        made = builder.build(builder.work(FIRST, {}), Observer())
+        builder.build(builder.work(SECOND, {"tokenizer": made}), Observer())
+        other = Builder(builder.store, Settings(), {"first": FakeConfig(text="other")}, "demo")
+        other.build(other.work(FIRST, {}), Observer())
+    return folder
+
+
+@pytest.fixture
+def small_home(home: Path, made_once: Path) -> Path:
+    """A copy of that home, which is NANOCHAT_HOME."""
+    return Path(shutil.copytree(made_once, home, symlinks=True))
+
+
+@pytest.fixture
+def damage() -> Callable[..., Path]:
+    """``damage("base/demo@v1", "payload.txt")``: other bytes of the same size in that file's blob."""
+
+    def change(ref: str, file: str) -> Path:
+        store = Store.open(create=False)
+        entry = store.resolve(ref)[1].all_files()[file]
+        blob = store.backend.local_path(f"blobs/sha256/{entry.sha256[:2]}/{entry.sha256}")
+        assert blob is not None
+        blob.chmod(0o644)
+        blob.write_bytes(bytes(entry.size))
+        return blob
+
+    return change

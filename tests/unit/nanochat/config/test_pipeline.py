@@ -48,6 +48,9 @@ def test_evaluate_means_all_evaluations_and_a_full_name_one() -> None:
         ({"base.steps": "many"}, "base.steps = 'many'"),
         ({"base.model.width": 33}, "width 33"),
         ({"vocab_size": 5}, "vocab_size = 5"),
+        ({"base.model.width": 16}, "width 16 is less than 24"),
+        ({"base.shuffle_buffer": 5001}, "base.shuffle_buffer = 5001"),
+        ({"sft.batch_tokens": 500}, "sft.batch_tokens = 500 is not a multiple of"),
     ],
 )
 def test_a_wrong_key_or_value_is_one_clear_line(overrides: dict[str, object], part: str) -> None:

@@ -1,0 +1,199 @@
+"""``tiny`` on a real Prefect server: deployed, run by a process worker, and read back from the API."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.dag import STAGE_IDS
+
+CANARY = "canary-7f3a91c2-never-store-this"
+STOP_S = 30
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server, its worker's environment, and the home folder that runs write to."""
+
+    api: str
+    environment: dict[str, str]
+    home: Path
+
+    def read(self, path: str, **query: Any) -> Any:
+        request = urllib.request.Request(
+            f"{self.api}/{path}", json.dumps(query).encode(), {"content-type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.load(answer)
+
+    def everything(self, path: str) -> list[dict[str, Any]]:
+        """All items of a ``/filter`` route, page by page."""
+        items: list[dict[str, Any]] = []
+        while page := self.read(path, offset=len(items), limit=200):
+            items += page
+        return items
+
+    def tasks(self, flow_run: str) -> list[dict[str, Any]]:
+        return self.read("task_runs/filter", flow_runs={"id": {"any_": [flow_run]}}, limit=200)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("prefect")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    environment = {
+        **os.environ, "PREFECT_HOME": str(folder), "PREFECT_PROFILES_PATH": str(folder / "profiles.toml"),
+        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api", "NANOCHAT_HOME": str(folder / "home"),
+        "NANOCHAT_TEST_API_KEY": CANARY, "PREFECT_WORKER_QUERY_SECONDS": "2",
+    }  # fmt: skip
+    children = []
+
+    def start(*arguments: str) -> None:
+        log = (folder / f"{arguments[0]}.log").open("wb")
+        program = Path(sys.executable).with_name("prefect")
+        child = subprocess.Popen([program, *arguments], env=environment, stdout=log, stderr=subprocess.STDOUT)
+        children.append(child)
+
+    try:
+        start("server", "start", "--host", "127.0.0.1", "--port", str(port))
+        _wait_for(f"http://127.0.0.1:{port}/api/health", folder / "server.log")
+        _prefect(environment, "work-pool", "create", "local", "--type", "process")
+        _prefect(environment, "--no-prompt", "deploy", "--name", "pipeline")
+        start("worker", "start", "--pool", "local")
+        yield Server(f"http://127.0.0.1:{port}/api", environment, folder / "home")
+    finally:
+        for child in reversed(children):
+            child.terminate()
+            try:
+                child.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+
+
+def _wait_for(address: str, log: Path) -> None:
+    for _ in range(240):
+        try:
+            with urllib.request.urlopen(address, timeout=5):
+                return
+        except OSError:
+            time.sleep(0.5)
+    pytest.fail(f"the server did not start: {log.read_text()[-2000:]}")
+
+
+def _prefect(environment: dict[str, str], *arguments: str) -> str:
+    program = Path(sys.executable).with_name("prefect")
+    done = subprocess.run([program, *arguments], env=environment, capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, f"{arguments}: {done.stdout[-3000:]}{done.stderr[-3000:]}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def run_ids(server: Server) -> list[str]:
+    """The same deployment run twice, one after the other: ids of both flow runs."""
+    for _ in range(2):
+        _prefect(
+            server.environment, "deployment", "run", "pipeline/pipeline",
+            "--param", 'params={"preset": "tiny"}', "--watch", "--watch-interval", "2",
+        )  # fmt: skip
+    runs = server.read("flow_runs/filter", sort="START_TIME_ASC")
+    assert [run["state_name"] for run in runs] == ["Completed", "Completed"]
+    return [run["id"] for run in runs]
+
+
+def _states(server: Server, flow_run: str) -> dict[str, set[str]]:
+    """Stage id -> names of the final states of its task runs."""
+    states: dict[str, set[str]] = {}
+    for task in server.tasks(flow_run):
+        states.setdefault(task["name"].split()[0].partition("/")[0], set()).add(task["state_name"])
+    return states
+
+
+def test_the_first_run_builds_every_stage(server: Server, run_ids: list[str]) -> None:
+    by_stage = _states(server, run_ids[0])
+    assert [by_stage.get(stage) for stage in STAGE_IDS] == [{"Completed"}] * len(STAGE_IDS)
+
+
+def test_the_second_run_shows_every_stage_cached(server: Server, run_ids: list[str]) -> None:
+    by_stage = _states(server, run_ids[1])
+    assert [by_stage.get(stage) for stage in STAGE_IDS] == [{"Cached"}] * len(STAGE_IDS)
+
+
+def test_a_task_run_says_depth_artifact_and_kind(server: Server, run_ids: list[str]) -> None:
+    base = next(task for task in server.tasks(run_ids[0]) if task["name"].startswith("base "))
+    assert base["name"] == "base d2 base/tiny"
+    assert {"nanochat", "base", "tiny", "torchrun"} <= set(base["tags"])
+    assert base["empirical_policy"]["retries"] == 1
+
+
+def test_tables_progress_and_curves_are_prefect_artifacts(server: Server, run_ids: list[str]) -> None:
+    artifacts = {artifact["key"]: artifact for artifact in server.everything("artifacts/filter")}
+    for stage in STAGE_IDS:
+        rows = json.loads(artifacts[f"tiny-{stage}-metrics"]["data"])
+        assert rows[0]["name"] == "artifact"
+        assert float(artifacts[f"tiny-{stage}-progress"]["data"]) == 100
+    for stage in ("base", "mid", "sft", "rl"):
+        assert artifacts[f"tiny-{stage}-loss"]["data"].startswith(
+            f"![{stage} of tiny](data:image/png;base64,"
+        )
+    run = json.loads(artifacts["tiny-run"]["data"])
+    assert [row["stage"] for row in run] == list(STAGE_IDS)
+
+
+def test_a_stage_reaches_the_logs_of_the_flow_run_without_flooding(
+    server: Server, run_ids: list[str]
+) -> None:
+    logs = [log for log in server.everything("logs/filter") if log["flow_run_id"] == run_ids[0]]
+    text = "\n".join(log["message"] for log in logs)
+    assert "base: running" in text
+    assert "step" in text, "nothing of what the program itself printed"
+    assert len(logs) < 400
+
+
+def test_training_was_started_by_torchrun(server: Server, run_ids: list[str]) -> None:
+    for stage in ("base", "mid", "sft", "rl"):
+        program = Path(sys.executable).with_name("nanochat")
+        shown = subprocess.run(
+            [program, "art", "show", f"{stage}/tiny@v1", "--json"], env=server.environment,
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        settings = json.loads(shown.stdout)["provenance"]["settings"]
+        assert "torch.distributed.run" in settings["parent"]
+        assert settings["torchrun"]
+
+
+@pytest.mark.criterion("T90")
+def test_a_secret_of_the_environment_reaches_neither_server_nor_store(
+    server: Server, run_ids: list[str]
+) -> None:
+    shown = json.dumps(
+        [server.everything("artifacts/filter"), server.everything("logs/filter"), server.tasks(run_ids[0])]
+    )
+    assert "tiny-base-metrics" in shown
+    assert CANARY not in shown
+    holders = [
+        path for path in server.home.rglob("*") if path.is_file() and CANARY.encode() in path.read_bytes()
+    ]
+    assert holders == []
+
+
+def test_a_bad_parameter_is_refused_before_anything_runs(server: Server, run_ids: list[str]) -> None:
+    program = Path(sys.executable).with_name("prefect")
+    done = subprocess.run(
+        [program, "deployment", "run", "pipeline/pipeline", "--param", 'params={"prest": "tiny"}'],
+        env=server.environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "prest" in done.stdout + done.stderr

@@ -1,0 +1,146 @@
+"""``nanochat run tiny`` without a server: once, then cached; killed anywhere, the same in the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from flows.dag import STAGE_IDS
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+TRAINED = ("base", "mid", "sft", "rl")
+
+
+def lines(done: subprocess.CompletedProcess[str]) -> list[dict]:
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def digests(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
+    return {line["stage"]: line["digest"] for line in lines(done)}
+
+
+def contents(folder: Path) -> dict[str, tuple[int, str]]:
+    """Path -> (time of change, digest) of every file below ``folder``."""
+    return {
+        str(path.relative_to(folder)): (
+            path.stat().st_mtime_ns,
+            sha256(path.read_bytes()).hexdigest(),
+        )
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_a_second_run_finds_everything_and_changes_no_file(own_home: Path, nanochat: Command) -> None:
+    before = contents(own_home / "store")
+    again = lines(nanochat("run", "tiny", "--json", home=own_home))
+    assert [(line["stage"], line["status"]) for line in again] == [(stage, "cached") for stage in STAGE_IDS]
+    assert contents(own_home / "store") == before
+
+
+def test_a_cached_run_loads_neither_prefect_nor_torch(own_home: Path) -> None:
+    program = (
+        "import sys; from flows.cli import main\n"
+        "try: main(['run', 'tiny', '--json'])\n"
+        "except SystemExit as end: assert end.code == 0\n"
+        "print(sorted({'prefect', 'torch', 'scipy', 'matplotlib'} & set(sys.modules)), file=sys.stderr)"
+    )
+    environment = {**os.environ, "NANOCHAT_HOME": str(own_home)}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stderr.strip() == "[]"
+
+
+def test_the_plan_of_a_finished_run_is_all_cached(tiny_home: Path, nanochat: Command) -> None:
+    plan = json.loads(nanochat("plan", "tiny", "--json", home=tiny_home).stdout)
+    assert plan["preset"] == "tiny"
+    assert [(item["stage"], item["status"]) for item in plan["stages"]] == [(s, "cached") for s in STAGE_IDS]
+    assert all(item["artifact"].endswith("@v1") and item["reasons"] == [] for item in plan["stages"])
+
+
+def test_a_setting_of_rl_would_run_rl_and_what_reads_it(tiny_home: Path, nanochat: Command) -> None:
+    plan = json.loads(
+        nanochat("plan", "tiny", "--set", "rl.temperature=0.9", "--json", home=tiny_home).stdout
+    )
+    status = {item["stage"]: item["status"] for item in plan["stages"]}
+    assert {stage for stage, what in status.items() if what != "cached"} == {"rl", "eval-rl", "report"}
+    (reason,) = next(item["reasons"] for item in plan["stages"] if item["stage"] == "rl")
+    assert reason == {"what": "field", "name": "temperature", "old": 1.0, "new": 0.9}
+
+
+def test_lineage_reaches_the_text_the_tokenizer_and_the_code(tiny_home: Path, nanochat: Command) -> None:
+    lineage = json.loads(nanochat("art", "lineage", "report/tiny@v1", "--json", home=tiny_home).stdout)
+    nodes = {node["ref"]: node for node in lineage["nodes"]}
+    assert {"shards/tiny@v1", "tokenizer/tiny@v1", "tokens/tiny@v1", "rl/tiny@v1"} <= set(nodes)
+    commits = {node["provenance"]["commit"] for node in nodes.values()}
+    assert len(commits) == 1
+    assert len(commits.pop()) == 40
+    assert {"parent": "sft/tiny@v1", "child": "rl/tiny@v1", "role": "model"} in lineage["edges"]
+
+
+@pytest.mark.parametrize("stage", TRAINED)
+def test_training_ran_under_torchrun(stage: str, tiny_home: Path, nanochat: Command) -> None:
+    shown = json.loads(nanochat("art", "show", f"{stage}/tiny@v1", "--json", home=tiny_home).stdout)
+    settings = shown["provenance"]["settings"]
+    assert settings["torchrun"], "no run id: the process was not started by torchrun"
+    assert "torch.distributed.run" in settings["parent"]
+
+
+def test_every_artifact_of_a_run_verifies(tiny_home: Path, nanochat: Command) -> None:
+    nanochat("art", "verify", home=tiny_home)
+
+
+@pytest.mark.criterion("T95")
+def test_killed_in_every_stage_it_ends_as_if_nothing_had_happened(
+    tiny_home: Path, tmp_path: Path, nanochat: Command
+) -> None:
+    home, moments = tmp_path / "home", random.Random(95)
+    finished: list[str] = []
+    # The tokens themselves are put together within the flow in a moment: their parts are killed instead.
+    for stage in ("tokenize-shard" if stage == "tokenize" else stage for stage in STAGE_IDS):
+        finished += _kill_in(home, stage, moments.uniform(0, 4))
+    end = nanochat("run", "tiny", "--json", home=home)
+    finished += [line["stage"] for line in lines(end) if line["status"] == "ran"]
+    assert sorted(finished) == sorted(set(finished)), "a finished stage ran again"
+    assert digests(end) == digests(nanochat("run", "tiny", "--json", home=tiny_home))
+    assert {line["artifact"].rpartition("@")[2] for line in lines(end)} == {"v1"}
+    nanochat("art", "verify", home=home)
+
+
+def _kill_in(home: Path, stage: str, seconds: float) -> list[str]:
+    """SIGKILL a run's process so many seconds after ``stage`` began; returns the stages it had finished."""
+    program = Path(sys.executable).with_name("nanochat")
+    flow = subprocess.Popen(
+        [program, "run", "tiny"], env={**os.environ, "NANOCHAT_HOME": str(home)},
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert flow.stderr
+    said: list[list[str]] = []
+    try:
+        for line in flow.stderr:
+            said.append(line.split())
+            if said[-1][:2] in ([stage, "running"], [stage, "resuming"]):
+                break
+        else:
+            pytest.fail(f"{stage} never began: {said}")
+        time.sleep(seconds)
+    finally:
+        flow.kill()
+        said += [line.split() for line in flow.stderr]
+        flow.wait()
+    return [words[0] for words in said if words[1:2] == ["ran"] and words[0] != "tokenize-shard"]

@@ -1,0 +1,75 @@
+"""What the environment says, and what Prefect is told unless the user says otherwise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from artifacts.errors import UsageError
+from flows.settings import Settings, prepare_prefect_environment
+
+
+def test_everything_lives_below_the_home_folder(home: Path) -> None:
+    settings = Settings()
+    assert (settings.views, settings.runs, settings.reports) == (
+        home / "views",
+        home / "runs",
+        home / "reports",
+    )
+
+
+def test_the_environment_sets_store_and_time_limit(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (Settings().store, Settings().stage_timeout_s) == ("", None)
+    monkeypatch.setenv("NANOCHAT_STORE", "/data/store")
+    monkeypatch.setenv("NANOCHAT_STAGE_TIMEOUT_S", "2.5")
+    monkeypatch.setenv("NANOCHAT_REQUIRE", "chromium")
+    assert (Settings().store, Settings().stage_timeout_s) == ("/data/store", 2.5)
+
+
+@pytest.mark.parametrize("value", ["abc", "0", "-1"])
+def test_a_wrong_value_is_named_with_its_variable(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NANOCHAT_STAGE_TIMEOUT_S", value)
+    with pytest.raises(UsageError, match=f"^NANOCHAT_STAGE_TIMEOUT_S = '{value}': .*unset it"):
+        Settings()
+
+
+def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NANOCHAT_HOME", "NANOCHAT_STORE", "NANOCHAT_STAGE_TIMEOUT_S"):
+        monkeypatch.setenv(name, "")
+    assert Settings().home == Path("~/.cache/nanochat-pipeline").expanduser()
+    assert (Settings().store, Settings().stage_timeout_s) == ("", None)
+
+
+def test_a_relative_home_and_a_tilde_mean_the_same_everywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NANOCHAT_HOME", "here")
+    settings = Settings()
+    monkeypatch.chdir("/")
+    assert settings.home == tmp_path / "here"
+    monkeypatch.setenv("NANOCHAT_HOME", "~/there")
+    assert Settings().home == Path.home() / "there"
+
+
+def test_prefect_is_told_to_send_nothing_home() -> None:
+    environ: dict[str, str] = {}
+    prepare_prefect_environment(environ, quiet=False)
+    assert environ["DO_NOT_TRACK"] == "1"
+    assert environ["PREFECT_SERVER_ANALYTICS_ENABLED"] == "false"
+    assert not [name for name in environ if "LOGGING" in name]
+
+
+def test_quiet_silences_the_console_only() -> None:
+    environ: dict[str, str] = {}
+    prepare_prefect_environment(environ, quiet=True)
+    silenced = {name for name, value in environ.items() if value == "CRITICAL"}
+    assert silenced == {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "PREFECT_SERVER_LOGGING_LEVEL"}
+
+
+def test_what_the_user_set_for_prefect_stays() -> None:
+    environ = {"PREFECT_SERVER_LOGGING_LEVEL": "DEBUG", "DO_NOT_TRACK": "0"}
+    prepare_prefect_environment(environ, quiet=True)
+    assert environ["PREFECT_SERVER_LOGGING_LEVEL"] == "DEBUG"
+    assert environ["DO_NOT_TRACK"] == "0"
