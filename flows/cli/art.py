@@ -37,6 +37,9 @@ def ls(what: str = "", /, *, store: StoreUrl = None, json: Json = False) -> int:
     if json:
         print_json([_node(opened, ref, manifest) for ref, manifest in found])
         return 0
+    if not found:
+        print(f"no artifact{f' of {what}' if what else ''} yet: nanochat run demo makes some")
+        return 0
     print_table(
         ("artifact", "aliases", "digest", "size", "metric", "made"),
         [
@@ -121,10 +124,12 @@ def verify(ref: str | None = None, /, *, store: StoreUrl = None, json: Json = Fa
         print_json({"ok": not problems, "problems": [vars(problem) for problem in problems]})
     elif not problems:
         print("intact")
-    for problem in problems[1:] if not json else []:
+    for problem in problems if not json else []:
         print(problem)
     if problems and not json:
-        raise DataError(str(problems[0]), "rebuild it: nanochat run PRESET --force STAGE")
+        raise DataError(
+            f"{len(problems)} damaged", "rebuild each: nanochat run PRESET --force STAGE, with the run's options"
+        )
     return DataError.exit_code if problems else 0
 
 
@@ -202,14 +207,3 @@ def _node(store: Store, ref: ArtifactRef, manifest: Manifest) -> dict[str, Any]:
 
 def _aliases(store: Store, ref: ArtifactRef) -> list[str]:
     return [text for text, alias in store.aliases(ref.kind, ref.name).items() if alias.version == ref.version]
-
-
-def _headline(manifest: Manifest) -> str:
-    value = manifest.metrics.get(manifest.key_metric)
-    return (
-        ""
-        if value is None
-        else f"{manifest.key_metric} {value:.4g}"
-        if isinstance(value, float)
-        else str(value)
-    )

@@ -102,7 +102,7 @@ def parsed(value: Any) -> Any:
 def suggestion(word: str, known: Any) -> str:
     """A did-you-mean for ``word``, or the list of what is known."""
     close = get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
+    return f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
 
 
 def validated(prefix: str, config_type: type[Any], values: dict[str, Any]) -> Any:
