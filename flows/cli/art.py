@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -124,12 +125,10 @@ def verify(ref: str | None = None, /, *, store: StoreUrl = None, json: Json = Fa
         print_json({"ok": not problems, "problems": [vars(problem) for problem in problems]})
     elif not problems:
         print("intact")
-    for problem in problems if not json else []:
-        print(problem)
+    for problem in problems[1:] if not json else []:
+        print(problem, file=sys.stderr)
     if problems and not json:
-        raise DataError(
-            f"{len(problems)} damaged", "rebuild each: nanochat run PRESET --force STAGE, with the run's options"
-        )
+        raise DataError(str(problems[0]), "rebuild it: nanochat run PRESET --force STAGE")
     return DataError.exit_code if problems else 0
 
 
