@@ -12,6 +12,7 @@ from artifacts.paths import segment
 from artifacts.store import Store
 from flows.build import Builder
 from flows.dag import until
+from flows.embedded_server import start_embedded_server
 from flows.history import History
 from flows.observe import OBSERVER, Observer, Observers
 from flows.params import PipelineParams
@@ -101,6 +102,8 @@ def _run_flow(params: PipelineParams, observer: Observer, quiet: bool) -> list[S
 
     from flows.pipeline import pipeline
 
+    if not prefect_server_is_configured():
+        start_embedded_server()
     token = OBSERVER.set(observer)
     try:
         # The heartbeat's thread sleeps in whole seconds and is waited for at the end of every flow.

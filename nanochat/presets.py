@@ -52,10 +52,10 @@ DEMO = Preset(
         "sft.val_mixture": {"arithmetic/easy": 200, "docs": 200, "spelling": 50},
         "sft.steps": 150, "sft.batch_tokens": 2048, "sft.eval_every": 15, "sft.optim.lr_scale": 0.3,
         "sft.optim.schedule.final_lr_share": 0.0,
-        "rl.steps": 18, "rl.samples": 16, "rl.max_new_tokens": 64, "rl.optim.lr_scale": 0.05,
+        "rl.steps": 22, "rl.samples": 16, "rl.max_new_tokens": 64, "rl.optim.lr_scale": 0.05,
         "rl.tasks": {"arithmetic/hard": 12, "arithmetic/easy": 2, "docs": 2},
-        "rl.eval_every": 9, "rl.eval_problems": 200,
-        "eval-base.num_problems": 200, "eval-mid.num_problems": 200,
+        "rl.eval_every": 11, "rl.eval_problems": 200,
+        "eval-base.num_problems": 200,
     },
 )  # fmt: skip
 

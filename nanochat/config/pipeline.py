@@ -54,7 +54,17 @@ class Resolution:
             trees[stage].setdefault("stage", stage)
         for stage, config_type in types.items():
             self.stages[stage] = validated(f"{stage}.", config_type, trees[stage])
+        self._check_vocabulary()
         self._check_batches()
+
+    def _check_vocabulary(self) -> None:
+        tokenizer: Any = self.stages["tokenizer"]
+        base: Any = self.stages["base"]
+        if tokenizer.vocab_size != base.model.vocab_size:
+            raise UsageError(
+                f"tokenizer.vocab_size = {tokenizer.vocab_size}, but the model has {base.model.vocab_size}",
+                "set both at once: --set vocab_size=N",
+            )
 
     def _check_batches(self) -> None:
         """A step is a whole number of passes; said here, before an hour of other stages is spent."""

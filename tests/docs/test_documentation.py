@@ -52,7 +52,8 @@ def demo_home(
 
 def as_tested(command: str) -> str:
     """The preset tiny under the name demo, where the command would train the demo for minutes."""
-    return re.sub(r"\bnanochat run demo\b", "nanochat run tiny --name demo", command)
+    name = "" if "--name" in command else " --name demo"
+    return re.sub(r"\bnanochat run demo\b", f"nanochat run tiny{name}", command)
 
 
 @ids
@@ -62,8 +63,8 @@ def test_every_command_of_a_page_works(page: Path, demo_home: Path, tmp_path: Pa
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     }  # fmt: skip
     for command in commands(page):
-        if re.match(r"(git|cd) ", command):
-            continue  # getting the project, which is here already
+        if re.match(r"(git|cd|source) ", command):
+            continue  # getting the project and its environment, which are here already
         if command.startswith("make "):
             target = shlex.split(command, comments=True)[1]
             assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE), (
