@@ -114,7 +114,7 @@ def command(job: Job) -> list[str]:
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={job.ranks}"]
     if job.ranks > 1:
         launcher += [f"--log-dir={job.attempt / 'ranks'}", "--redirects=3", "--tee=0:3"]
-    # The agent gets SIGTERM, so that it still ends its ranks; they end by themselves if it is killed.
+    # torchrun gets SIGTERM, so that it still ends its ranks; they end by themselves if it is killed.
     return [*wrapper, "SIGTERM", sys.executable, *launcher, *program]
 
 
