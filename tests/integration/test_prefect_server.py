@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ from flows.dag import STAGE_IDS
 
 CANARY = "canary-7f3a91c2-never-store-this"
 STOP_S = 30
+KILLED = ("shards", "tokenizer", "tokenize-shard", "base", "eval-base", "sft", "rl", "report")
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @dataclass(frozen=True)
@@ -108,7 +112,8 @@ def run_ids(server: Server) -> list[str]:
             server.environment, "deployment", "run", "pipeline/pipeline",
             "--param", 'params={"preset": "tiny"}', "--watch", "--watch-interval", "2",
         )  # fmt: skip
-    runs = server.read("flow_runs/filter", sort="START_TIME_ASC")
+    deployed = {"deployment_id": {"is_null_": False}}
+    runs = server.read("flow_runs/filter", flow_runs=deployed, sort="START_TIME_ASC")
     assert [run["state_name"] for run in runs] == ["Completed", "Completed"]
     return [run["id"] for run in runs]
 
@@ -197,3 +202,55 @@ def test_a_bad_parameter_is_refused_before_anything_runs(server: Server, run_ids
     )  # fmt: skip
     assert done.returncode != 0
     assert "prest" in done.stdout + done.stderr
+
+
+@pytest.mark.criterion("T95")
+def test_killed_again_and_again_it_ends_as_if_nothing_had_happened(
+    server: Server, run_ids: list[str], tmp_path: Path, nanochat: Command
+) -> None:
+    moments = random.Random(95)
+    home, where = tmp_path / "home", {"PREFECT_API_URL": server.api}
+    finished: list[str] = []
+    for stage in KILLED:
+        finished += _kill_in(stage, moments.uniform(0, 4), {**where, "NANOCHAT_HOME": str(home)})
+    end = _results(nanochat("run", "tiny", "--json", home=home, **where))
+    finished += [line["stage"] for line in end if line["status"] == "ran"]
+    assert sorted(finished) == sorted(set(finished)), "a finished stage ran again"
+    undisturbed = _results(nanochat("run", "tiny", "--json", home=server.home))
+    assert [line["digest"] for line in end[:-1]] == [line["digest"] for line in undisturbed[:-1]]
+    reports = []
+    for number, place in enumerate((home, server.home)):  # a report also shows times: its results count
+        folder = tmp_path / f"report{number}"
+        nanochat("art", "get", "report/tiny@v1", str(folder), home=place)
+        reports.append(json.loads((folder / "report.json").read_text(encoding="utf-8"))["results"])
+    assert reports[0] == reports[1]
+    assert {line["artifact"].rpartition("@")[2] for line in end} == {"v1"}
+    nanochat("art", "verify", home=home)
+
+
+def _results(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def _kill_in(stage: str, seconds: float, where: dict[str, str]) -> list[str]:
+    """SIGKILL a run's process so many seconds after ``stage`` began; returns the stages it had finished."""
+    program = Path(sys.executable).with_name("nanochat")
+    flow = subprocess.Popen(
+        [program, "run", "tiny"], env={**os.environ, **where},
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert flow.stderr
+    said: list[list[str]] = []
+    try:
+        for line in flow.stderr:
+            said.append(line.split())
+            if said[-1][:2] in ([stage, "running"], [stage, "resuming"]):
+                break
+        else:
+            pytest.fail(f"{stage} never began: {said}")
+        time.sleep(seconds)
+    finally:
+        flow.kill()
+        said += [line.split() for line in flow.stderr]
+        flow.wait()
+    return [words[0] for words in said if words[1:2] == ["ran"] and words[0] != "tokenize-shard"]
