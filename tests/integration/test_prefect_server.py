@@ -8,6 +8,7 @@ import random
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -233,24 +234,35 @@ def _results(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
 
 
 def _kill_in(stage: str, seconds: float, where: dict[str, str]) -> list[str]:
-    """SIGKILL a run's process so many seconds after ``stage`` began; returns the stages it had finished."""
+    """SIGKILL a run's process so many seconds after ``stage`` began, or as it ends if that is sooner.
+
+    Returns the stages which that process had finished.
+    """
     program = Path(sys.executable).with_name("nanochat")
     flow = subprocess.Popen(
         [program, "run", "tiny"], env={**os.environ, **where},
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    assert flow.stderr
     said: list[list[str]] = []
-    try:
-        for line in flow.stderr:
+    began, ended = threading.Event(), threading.Event()
+
+    def listen() -> None:
+        for line in flow.stderr or ():
             said.append(line.split())
             if said[-1][:2] in ([stage, "running"], [stage, "resuming"]):
-                break
-        else:
-            pytest.fail(f"{stage} never began: {said}")
-        time.sleep(seconds)
+                began.set()
+            elif said[-1][:2] == [stage, "ran"]:
+                ended.set()
+        ended.set()
+
+    listener = threading.Thread(target=listen)
+    listener.start()
+    try:
+        while not began.wait(timeout=1):
+            assert not ended.is_set(), f"{stage} never began: {said}"
+        ended.wait(timeout=seconds)
     finally:
         flow.kill()
-        said += [line.split() for line in flow.stderr]
         flow.wait()
+        listener.join()
     return [words[0] for words in said if words[1:2] == ["ran"] and words[0] != "tokenize-shard"]
