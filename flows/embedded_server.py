@@ -1,26 +1,72 @@
-"""Prefect's embedded server, made to end with the run that started it.
+"""A Prefect server for one run, where none is configured: it starts beside the run and ends with it.
 
-Prefect stops it at exit, but not when the run is killed: it would stay behind, one more for each kill.
+Prefect can start one too, but later (it imports the whole server into the flow's process first), and one
+that a killed run leaves behind stays.
 """
 
 from __future__ import annotations
 
+import atexit
 import os
+import socket
 import subprocess
 import sys
-from types import SimpleNamespace
-from typing import Any
+import time
+from http.client import HTTPConnection, HTTPException
+
+from artifacts.errors import ResourceError
+from flows.settings import PROJECT_ROOT
+
+_START_S = 120  # a first start migrates a database: 20 s on two idle cores
+_STOP_S = 5
 
 
-def start_embedded_server() -> None:
-    """Start the server that flows without a configured one use. For the main thread: it lives as long."""
-    from prefect.server.api import server
+class EmbeddedServer:
+    """Prefect's API on a free loopback port. For the main thread: the server lives as long as that."""
 
-    # The only hook: the module starts the process itself, and takes no command or options for it.
-    vars(server)["subprocess"] = SimpleNamespace(Popen=_bound_to_us)
-    server.SubprocessASGIServer().start()
+    def __init__(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self._port = free.getsockname()[1]
+        self.api_url = f"http://127.0.0.1:{self._port}/api"
+        uvicorn = [
+            "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app",
+            "--app-dir", str(PROJECT_ROOT), "--host", "127.0.0.1", "--port", str(self._port),
+            "--log-level", "error", "--lifespan", "on",
+        ]  # fmt: skip
+        python = [sys.executable, "-P"]  # never a module of the folder that the user happens to be in
+        marks = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
+        self._process = subprocess.Popen(
+            [*python, "-m", "flows.exec_wrapper", "SIGTERM", *python, *uvicorn],
+            env={**os.environ, **marks, "NANOCHAT_PARENT_PID": str(os.getpid())},
+        )
+        atexit.register(self.stop)
 
+    def wait(self) -> None:
+        """Until it answers. ResourceError if it ends instead, or says nothing for two minutes."""
+        deadline = time.monotonic() + _START_S
+        while not self._answers():
+            code = self._process.poll()
+            if code is not None or time.monotonic() > deadline:
+                what = "does not answer" if code is None else f"ended with exit code {code}"
+                hint = "see what it printed; or start one (prefect server start) and set PREFECT_API_URL"
+                raise ResourceError(f"Prefect's embedded server {what}", hint)
+            time.sleep(0.05)
 
-def _bound_to_us(args: list[str], env: dict[str, str], **options: Any) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "flows.exec_wrapper", "SIGTERM", *args]
-    return subprocess.Popen(command, env={**env, "NANOCHAT_PARENT_PID": str(os.getpid())}, **options)
+    def stop(self) -> None:
+        """End it; by force if it takes too long."""
+        self._process.terminate()
+        try:
+            self._process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _answers(self) -> bool:
+        connection = HTTPConnection("127.0.0.1", self._port, timeout=_STOP_S)
+        try:
+            connection.request("GET", "/api/health")
+            return connection.getresponse().status == 200
+        except (OSError, HTTPException):
+            return False
+        finally:
+            connection.close()

@@ -6,13 +6,14 @@ import os
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from artifacts.atomic import write_file
 from artifacts.paths import segment
 from artifacts.store import Store
 from flows.build import Builder
 from flows.dag import until
-from flows.embedded_server import start_embedded_server
+from flows.embedded_server import EmbeddedServer
 from flows.history import History
 from flows.observe import OBSERVER, Observer, Observers
 from flows.params import PipelineParams
@@ -98,16 +99,24 @@ def prefect_server_is_configured() -> bool:
 
 def _run_flow(params: PipelineParams, observer: Observer, quiet: bool) -> list[StageResult]:
     prepare_prefect_environment(quiet=quiet)
-    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+    server = None if prefect_server_is_configured() else EmbeddedServer()
+    if server:
+        observer.started("prefect", "starting its server, which takes half a minute the first time")
+        os.environ["PREFECT_API_URL"] = (
+            server.api_url
+        )  # read when Prefect is imported, while the server starts
+    from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
     from flows.pipeline import pipeline
 
-    if not prefect_server_is_configured():
-        start_embedded_server()
+    # The heartbeat's thread sleeps in whole seconds and is waited for at the end of every flow.
+    settings: dict[Any, Any] = {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
+    if server:
+        settings[PREFECT_API_URL] = server.api_url
+        server.wait()
     token = OBSERVER.set(observer)
     try:
-        # The heartbeat's thread sleeps in whole seconds and is waited for at the end of every flow.
-        with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        with temporary_settings(settings):
             return [StageResult(**result) for result in pipeline(params)]
     finally:
         OBSERVER.reset(token)

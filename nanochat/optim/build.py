@@ -15,15 +15,18 @@ from nanochat.optim.muon import muon_step
 REFERENCE_WIDTH = 768
 
 
-class MuonAdamW(torch.optim.Optimizer):
+class MuonAdamW:
     """Muon for groups of kind "muon" (stacked by shape), AdamW for the rest.
 
     Gradients are averaged over ranks before the step; every rank then does the same update.
     ``set_progress`` applies the schedule. State is plain tensors and numbers, so it can be saved exactly.
+    It has the interface of ``torch.optim.Optimizer`` without its base, which imports the compiler (2 s in
+    every process) and rounds restored state to the type of its parameter.
     """
 
     def __init__(self, groups: list[dict[str, Any]], schedule: Schedule) -> None:
-        super().__init__(groups, defaults={})
+        self.param_groups = groups
+        self.state: dict[Tensor, dict[str, Any]] = defaultdict(dict)
         self.schedule = schedule
         for group in self.param_groups:
             group["initial_lr"] = group["lr"]
@@ -39,8 +42,37 @@ class MuonAdamW(torch.optim.Optimizer):
                 group["weight_decay"] = group["initial_weight_decay"] * cosine_to_zero(step, total)
         return multiplier
 
+    def zero_grad(self) -> None:
+        """Drop every gradient."""
+        for param in self._params():
+            param.grad = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Settings of every group, and state by the number of its parameter; the tensors are live."""
+        numbers = {param: number for number, param in enumerate(self._params())}
+        groups = [{**group, "params": [numbers[p] for p in group["params"]]} for group in self.param_groups]
+        return {"state": {numbers[p]: dict(state) for p, state in self.state.items()}, "param_groups": groups}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Put back what ``state_dict`` gave. ValueError if it is of other groups."""
+        params = self._params()
+        mine, given = self.state_dict()["param_groups"], state["param_groups"]
+        if [group["params"] for group in mine] != [group["params"] for group in given]:
+            raise ValueError("the optimizer's groups are others than those of the state")
+        for group, settings in zip(self.param_groups, given, strict=True):
+            group.update({name: value for name, value in settings.items() if name != "params"})
+        self.state.clear()
+        for number, values in state["state"].items():
+            device = params[number].device
+            self.state[params[number]] = {
+                name: value if name == "step" else value.to(device) for name, value in values.items()
+            }
+
+    def _params(self) -> list[Tensor]:
+        return [param for group in self.param_groups for param in group["params"]]
+
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+    def step(self) -> None:
         """One update from the gradients in ``.grad``; parameters without a gradient stay as they are."""
         _average_gradients(self.param_groups)
         for group in self.param_groups:

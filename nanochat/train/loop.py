@@ -124,7 +124,7 @@ class Trainer:
 
     def _step(self, step: int) -> StepResult:
         multiplier = self.optimizer.set_progress(step, self.pace.steps)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         result = self.compute_gradients(step)
         if not math.isfinite(result.loss):
             raise NanochatError(

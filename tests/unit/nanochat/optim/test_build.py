@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
+import pytest
 import torch
 
 from nanochat.config.model import ModelConfig
 from nanochat.config.optim import OptimConfig
 from nanochat.model.gpt import GPT
-from nanochat.optim.build import build_optimizer
+from nanochat.optim.build import MuonAdamW, build_optimizer
 
 SHAPE = ModelConfig(depth=2, width=32, num_heads=2, num_kv_heads=2, vocab_size=64, seq_len=16)
 
 
-def model_and_optimizer(seed: int = 0) -> tuple[GPT, torch.optim.Optimizer]:
+def model_and_optimizer(seed: int = 0) -> tuple[GPT, MuonAdamW]:
     torch.manual_seed(seed)
     model = GPT(SHAPE)
     model.init_weights()
     return model, build_optimizer(model, OptimConfig(lr_scale=0.2))
 
 
-def train(model: GPT, optimizer: torch.optim.Optimizer, steps: int, start: int = 0) -> list[float]:
+def train(model: GPT, optimizer: MuonAdamW, steps: int, start: int = 0) -> list[float]:
     losses = []
     for number in range(start, start + steps):
         tokens = torch.randint(0, 64, (4, 17), generator=torch.Generator().manual_seed(number % 2))
@@ -56,6 +60,30 @@ def test_state_restored_into_a_new_optimizer_continues_bit_for_bit() -> None:
     assert first + train(copy, copy_optimizer, steps=4, start=6) == expected
     for mine, reference in zip(copy.parameters(), straight[0].parameters(), strict=True):
         assert torch.equal(mine, reference)
+
+
+def test_state_of_another_model_is_refused() -> None:
+    _, optimizer = model_and_optimizer()
+    state = optimizer.state_dict()
+    state["param_groups"] = state["param_groups"][1:]
+    with pytest.raises(ValueError, match="groups"):
+        optimizer.load_state_dict(state)
+
+
+def test_training_does_not_import_the_compiler(pytestconfig: pytest.Config) -> None:
+    step = """if True:
+        import sys, torch
+        from nanochat.train.setup import seed_everything
+        from tests.unit.nanochat.optim.test_build import model_and_optimizer, train
+        seed_everything(1, torch.device("cpu"))
+        train(*model_and_optimizer(), steps=1)
+        assert torch.are_deterministic_algorithms_enabled()
+        print([name for name in ("torch._dynamo", "torch._inductor") if name in sys.modules])
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", step], capture_output=True, text=True, cwd=pytestconfig.rootpath
+    )
+    assert done.stdout == "[]\n", done.stderr
 
 
 def test_a_parameter_without_gradient_stays_as_it_is() -> None:
