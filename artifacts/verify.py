@@ -26,11 +26,12 @@ MISSING, WRONG_BYTES = "is missing", "does not have its sha256"
 
 @dataclass(frozen=True)
 class Problem:
-    """One damaged file: the artifact's ref (or the object's key), the file in it, and what is wrong."""
+    """One damaged file: the artifact's ref (or the object's key), the file, what is wrong, what to do."""
 
     ref: str
     file: str
     what: str
+    hint: str = ""
 
     def __str__(self) -> str:
         return f"{self.ref}: {self.file} {self.what}" if self.file else f"{self.ref}: {self.what}"
@@ -39,7 +40,19 @@ class Problem:
 def damaged(store: Store, pointer: Pointer, file: str, what: str) -> DataError:
     """The error for a damaged artifact, with the command that rebuilds it."""
     name, stage = _known_as(store, pointer)
-    return DataError(f"{name} is damaged: {file} {what}", f"rebuild it: nanochat run PRESET --force {stage}")
+    return DataError(f"{name} is damaged: {file} {what}", _rebuild(store, pointer, stage))
+
+
+def _rebuild(store: Store, pointer: Pointer, stage: str) -> str:
+    """The command that made it, with --force; its general form where that is not known."""
+    data = store.backend.get(layout.manifest(pointer.manifest))
+    try:
+        command = Manifest.from_bytes(data or b"").provenance.command
+    except DataError:
+        command = ""
+    if not command.startswith(("nanochat run ", "nanochat eval ")) or "..." in command:
+        command = "nanochat run PRESET"  # a worker made it, or its path is not recorded
+    return f"rebuild it: {command} --force" + (f" {stage}" if command.startswith("nanochat run") else "")
 
 
 def _known_as(store: Store, pointer: Pointer) -> tuple[str, str]:
@@ -66,7 +79,13 @@ def file_problems(store: Store, manifest: Manifest, *, deep: bool) -> Iterator[P
             what = WRONG_BYTES
         else:
             continue
-        yield Problem(_known_as(store, Pointer.to(manifest))[0], path, what)
+        yield _problem(store, manifest, path, what)
+
+
+def _problem(store: Store, manifest: Manifest, path: str, what: str) -> Problem:
+    pointer = Pointer.to(manifest)
+    name, stage = _known_as(store, pointer)
+    return Problem(name, path, what, _rebuild(store, pointer, stage))
 
 
 def blob_digest(backend: Backend, sha256: str) -> str | None:
@@ -87,7 +106,7 @@ def verify(store: Store, ref: str | ArtifactRef | None, *, deep: bool) -> list[P
     try:
         _, manifest = store.resolve(ref)
     except DataError as error:
-        return [Problem(str(ref), "", error.message)]
+        return [Problem(str(ref), "", error.message, error.hint)]
     return list(file_problems(store, manifest, deep=deep))
 
 
@@ -111,7 +130,7 @@ def _reachable(store: Store) -> tuple[list[Manifest], list[Problem]]:
             _, manifest = store.resolve(ref)
             manifests[manifest.hex] = manifest
         except DataError as error:
-            problems.append(Problem(str(ref), "", error.message))
+            problems.append(Problem(str(ref), "", error.message, error.hint))
     for info in store.backend.list(f"{layout.FINGERPRINTS}/"):
         try:
             stage, sha256 = info.key.removesuffix(".json").split("/")[1:]
@@ -120,7 +139,7 @@ def _reachable(store: Store) -> tuple[list[Manifest], list[Problem]]:
         except (ValueError, UsageError):
             problems.append(Problem(info.key, "", "is no fingerprint"))
         except DataError as error:
-            problems.append(Problem(info.key, "", error.message))
+            problems.append(Problem(info.key, "", error.message, error.hint))
     return list(manifests.values()), problems
 
 
@@ -133,7 +152,7 @@ def _alias_problems(store: Store) -> Iterator[Problem]:
         except (ValueError, UsageError):
             yield Problem(info.key, "", "is no alias")
         except DataError as error:
-            yield Problem(str(ref), "", error.message)
+            yield Problem(str(ref), "", error.message, error.hint)
 
 
 def _manifest_problems(store: Store) -> Iterator[Problem]:
@@ -159,4 +178,4 @@ def _blob_problems(store: Store, manifests: list[Manifest]) -> Iterator[Problem]
             if sha256 not in owners:
                 yield Problem(info.key, "", WRONG_BYTES)
             for manifest, path in owners.get(sha256, []):
-                yield Problem(_known_as(store, Pointer.to(manifest))[0], path, WRONG_BYTES)
+                yield _problem(store, manifest, path, WRONG_BYTES)

@@ -29,8 +29,9 @@ class LineSplitter:
         """The lines that ``data`` completes."""
         *whole, self._rest = (self._rest + data).split(b"\n")
         if len(self._rest) > 16 * _MAX_LINE_CHARS:
-            whole.append(self._rest)
-            self._rest = b""
+            states, _, self._rest = self._rest.rpartition(b"\r")
+            whole.append(states)
+            self._rest = self._rest[: 16 * _MAX_LINE_CHARS]  # nothing behind that is shown
         return [line for raw in whole if (line := _clean(raw))]
 
     def close(self) -> list[str]:

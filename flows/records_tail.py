@@ -23,9 +23,9 @@ def newest_values(records: Path) -> dict[str, Any]:
     for line in whole:
         try:
             record = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        newest[record["name"]] = record
+            newest[record["name"]] = record
+        except (ValueError, TypeError, KeyError):
+            continue  # no record: a torn line, or something else's
     return newest
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from artifacts.atomic import write_file
+from artifacts.errors import UsageError
 from artifacts.paths import segment
 from artifacts.store import Store
 from flows.build import Builder
@@ -92,7 +93,10 @@ def prefect_server_is_configured() -> bool:
     path = Path(os.environ.get("PREFECT_PROFILES_PATH") or home / "profiles.toml")
     if not path.is_file():
         return False
-    profiles = tomllib.loads(path.read_text(encoding="utf-8"))
+    try:
+        profiles = tomllib.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UsageError(f"Prefect's {path} is not TOML: {error}", "mend or remove it") from None
     active = os.environ.get("PREFECT_PROFILE") or profiles.get("active", "")
     return bool(profiles.get("profiles", {}).get(active, {}).get("PREFECT_API_URL"))
 
@@ -102,9 +106,7 @@ def _run_flow(params: PipelineParams, observer: Observer, quiet: bool) -> list[S
     server = None if prefect_server_is_configured() else EmbeddedServer()
     if server:
         observer.started("prefect", "starting its server, which takes half a minute the first time")
-        os.environ["PREFECT_API_URL"] = (
-            server.api_url
-        )  # read when Prefect is imported, while the server starts
+        os.environ["PREFECT_API_URL"] = server.api_url  # for Prefect's import, while the server starts
     from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
     from flows.pipeline import pipeline

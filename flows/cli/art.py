@@ -128,7 +128,7 @@ def verify(ref: str | None = None, /, *, store: StoreUrl = None, json: Json = Fa
     for problem in problems[1:] if not json else []:
         print(problem, file=sys.stderr)
     if problems and not json:
-        raise DataError(str(problems[0]), "rebuild it: nanochat run PRESET --force STAGE")
+        raise DataError(str(problems[0]), problems[0].hint)
     return DataError.exit_code if problems else 0
 
 

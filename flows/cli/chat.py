@@ -52,11 +52,13 @@ def chat(
     seed
         Of the sampling.
     """
-    if temperature < 0 or max_tokens < 1 or (top_k is not None and top_k < 1):
-        raise UsageError(
-            f"--temperature {temperature} --top-k {top_k} --max-tokens {max_tokens}",
-            "temperature is at least 0, the others at least 1",
-        )
+    for option, value, least in (
+        ("--temperature", temperature, 0),
+        ("--top-k", top_k, 1),
+        ("--max-tokens", max_tokens, 1),
+    ):
+        if value is not None and value < least:
+            raise UsageError(f"{option} {value}", f"at least {least}")
     opened = open_store(store)
     found, manifest = opened.resolve(ref or last_chat_model(opened, Settings().runs))
     if manifest.kind not in CHAT_KINDS:

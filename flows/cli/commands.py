@@ -22,7 +22,7 @@ ART: dict[str, tuple[str, str]] = {
 }
 
 EXAMPLE = """\
-  nanochat run demo                     train the demo model; again: everything is cached
+  nanochat run demo                     train the demo model; later runs find it
   nanochat run demo --set rl.steps=80   change one thing: only what depends on it runs
   nanochat chat -p "What is 37 + 45?"   talk to the model of the last run"""
 

@@ -30,6 +30,7 @@ def evaluate(
     *,
     tasks: Annotated[list[str] | None, Parameter(consume_multiple=True, negative="")] = None,
     num_problems: int | None = None,
+    force: Annotated[bool, Parameter(negative="")] = False,
     store: StoreUrl = None,
     json: Json = False,
 ) -> int:
@@ -43,6 +44,8 @@ def evaluate(
         Tasks, for example arithmetic/easy docs; default: those of the pipeline.
     num_problems
         Problems of each task.
+    force
+        Evaluate again although the result is there already.
     """
     from nanochat.stages.evaluate import EvaluateConfig
 
@@ -58,7 +61,7 @@ def evaluate(
         inputs[role] = _ancestor(opened, manifest, role)
     recipe = stage_recipe(stage, config, {role: result.digest for role, result in inputs.items()})
     work = Work(stage, config, inputs, f"{found.name}-{manifest.kind}-custom", recipe)
-    builder = Builder(opened, Settings(), {}, found.name)
+    builder = Builder(opened, Settings(), {}, found.name, forced=frozenset({stage.id} if force else ()))
     with interruptible():
         result = builder.build(work, TerminalObserver())
     _print(jsonlib.loads((builder.checkout(result) / "results.json").read_text("utf-8")), result, json)

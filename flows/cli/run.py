@@ -92,7 +92,7 @@ def _verify(outcome: Outcome, url: str | None) -> None:
     store = Store.open(url or Settings().store)
     for result in outcome.results:
         if problems := store.verify(result.artifact):
-            raise DataError(str(problems[0]), f"rebuild it: nanochat run PRESET --force {result.stage}")
+            raise DataError(str(problems[0]), problems[0].hint)
 
 
 @contextmanager

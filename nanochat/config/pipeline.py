@@ -34,13 +34,17 @@ class Resolution:
         if preset not in PRESETS:
             raise UsageError(f"unknown preset {preset!r}", suggestion(preset, PRESETS))
         values = {**PRESETS[preset].values, **{key: parsed(value) for key, value in overrides.items()}}
+        types = stage_configs()
+        for key in overrides:
+            if key in types:
+                fields = ", ".join(f"{key}.{field}" for field in types[key].model_fields)
+                raise UsageError(f"{key!r} is a stage", f"set one of its fields: {fields}")
         dials = {key: value for key, value in values.items() if "." not in key}
         self.dials: Dials = validated("", Dials, dials)
         derived = derive(self.dials)
         self.rules = {**derived.rules, **{key: f"preset {preset}" for key in values}}
         self.rules.update({key: "--set" for key in overrides})
         self.stages: dict[str, Config] = {}
-        types = stage_configs()
         trees = {stage: {} for stage in types}  # type: dict[str, dict[str, Any]]
         for key, value in {**derived.values, **{k: v for k, v in values.items() if "." in k}}.items():
             head, _, path = key.partition(".")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
+import shlex
 import socket
 import subprocess
 import sys
@@ -23,6 +25,11 @@ from flows.dag import STAGE_IDS
 CANARY = "canary-7f3a91c2-never-store-this"
 STOP_S = 30
 KILLED = ("shards", "tokenizer", "tokenize-shard", "base", "eval-base", "sft", "rl", "report")
+
+# What the quick start tells people to type, word for word: two programs that stay, then three steps.
+_PAGE = (Path(__file__).parents[2] / "docs/08_quickstart.md").read_text(encoding="utf-8")
+_BLOCKS = re.findall(r"^```\n(prefect .*?)^```$", _PAGE, re.DOTALL | re.MULTILINE)
+(START, WORK), (POOL, DEPLOY, RUN) = (map(shlex.split, block.splitlines()) for block in _BLOCKS)
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -65,18 +72,19 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     }  # fmt: skip
     children = []
 
-    def start(*arguments: str) -> None:
-        log = (folder / f"{arguments[0]}.log").open("wb")
-        program = Path(sys.executable).with_name("prefect")
-        child = subprocess.Popen([program, *arguments], env=environment, stdout=log, stderr=subprocess.STDOUT)
+    def start(command: list[str], *more: str) -> None:
+        log = (folder / f"{command[1]}.log").open("wb")
+        child = subprocess.Popen(
+            [*_found(command), *more], env=environment, stdout=log, stderr=subprocess.STDOUT
+        )
         children.append(child)
 
     try:
-        start("server", "start", "--host", "127.0.0.1", "--port", str(port))
+        start(START, "--port", str(port))
         _wait_for(f"http://127.0.0.1:{port}/api/health", folder / "server.log")
-        _prefect(environment, "work-pool", "create", "local", "--type", "process")
-        _prefect(environment, "--no-prompt", "deploy", "--name", "pipeline")
-        start("worker", "start", "--pool", "local")
+        _finish(POOL, environment)
+        _finish(DEPLOY, environment)
+        start(WORK)
         yield Server(f"http://127.0.0.1:{port}/api", environment, folder / "home")
     finally:
         for child in reversed(children):
@@ -98,21 +106,20 @@ def _wait_for(address: str, log: Path) -> None:
     pytest.fail(f"the server did not start: {log.read_text()[-2000:]}")
 
 
-def _prefect(environment: dict[str, str], *arguments: str) -> str:
-    program = Path(sys.executable).with_name("prefect")
-    done = subprocess.run([program, *arguments], env=environment, capture_output=True, text=True, timeout=400)
-    assert done.returncode == 0, f"{arguments}: {done.stdout[-3000:]}{done.stderr[-3000:]}"
-    return done.stdout
+def _found(command: list[str]) -> list[str]:
+    return [str(Path(sys.executable).with_name(command[0])), *command[1:]]
+
+
+def _finish(command: list[str], environment: dict[str, str]) -> None:
+    done = subprocess.run(_found(command), env=environment, capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, f"{command}: {done.stdout[-3000:]}{done.stderr[-3000:]}"
 
 
 @pytest.fixture(scope="module")
 def run_ids(server: Server) -> list[str]:
     """The same deployment run twice, one after the other: ids of both flow runs."""
     for _ in range(2):
-        _prefect(
-            server.environment, "deployment", "run", "pipeline/pipeline",
-            "--param", 'params={"preset": "tiny"}', "--watch", "--watch-interval", "2",
-        )  # fmt: skip
+        _finish([*RUN, "--watch", "--watch-interval", "2"], server.environment)
     deployed = {"deployment_id": {"is_null_": False}}
     runs = server.read("flow_runs/filter", flow_runs=deployed, sort="START_TIME_ASC")
     assert [run["state_name"] for run in runs] == ["Completed", "Completed"]
@@ -196,11 +203,8 @@ def test_a_secret_of_the_environment_reaches_neither_server_nor_store(
 
 
 def test_a_bad_parameter_is_refused_before_anything_runs(server: Server, run_ids: list[str]) -> None:
-    program = Path(sys.executable).with_name("prefect")
-    done = subprocess.run(
-        [program, "deployment", "run", "pipeline/pipeline", "--param", 'params={"prest": "tiny"}'],
-        env=server.environment, capture_output=True, text=True,
-    )  # fmt: skip
+    wrong = [argument.replace("preset", "prest") for argument in RUN]
+    done = subprocess.run(_found(wrong), env=server.environment, capture_output=True, text=True)
     assert done.returncode != 0
     assert "prest" in done.stdout + done.stderr
 

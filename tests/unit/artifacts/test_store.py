@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from artifacts.errors import DataError, ResourceError, UsageError
+from artifacts.manifest import Provenance
 from artifacts.store import Store
 
 
@@ -84,6 +85,28 @@ def test_a_hit_checks_manifest_presence_and_size(make, store: Store, blob_of: Ca
     blob.unlink()
     with pytest.raises(DataError, match="is missing"):
         store.check(manifest)
+
+
+@pytest.mark.parametrize(
+    ("made_by", "rebuilt_by"),
+    [
+        ("nanochat run demo --set depth=6", "nanochat run demo --set depth=6 --force base"),
+        ("nanochat eval sft/demo --tasks docs", "nanochat eval sft/demo --tasks docs --force"),
+        ("nanochat run demo --store .../store", "nanochat run PRESET --force base"),
+        ("python -m prefect.flow_engine", "nanochat run PRESET --force base"),
+    ],
+)
+def test_damage_names_the_command_that_rebuilds(
+    made_by: str, rebuilt_by: str, make, store: Store, blob_of: Callable
+) -> None:
+    provenance = Provenance(commit="0" * 40, command=made_by)
+    manifest = make.commit(provenance=provenance).manifest
+    blob_of(manifest, "model.bin").unlink()
+    with pytest.raises(DataError) as error:
+        store.check(manifest)
+    assert error.value.hint == f"rebuild it: {rebuilt_by}"
+    (problem,) = store.verify("base/demo")
+    assert problem.hint == error.value.hint
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "remove", "swap"])

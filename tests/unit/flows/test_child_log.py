@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import unicodedata
 from collections.abc import Callable
 
@@ -66,9 +67,19 @@ def test_a_long_line_is_cut_and_says_so(length: int, kept: str) -> None:
 
 def test_a_line_without_an_end_does_not_pile_up() -> None:
     splitter = LineSplitter()
-    assert splitter.feed(b"x" * 64_000) == []
-    assert splitter.feed(b"x") == ["x" * 4000 + " …"]
+    for _ in range(10):
+        assert splitter.feed(b"x" * 64_000) == []
+    assert len(splitter._rest) == 64_000
+    assert splitter.feed(b"x\nnext\n") == ["x" * 4000 + " …", "next"]
     assert splitter.close() == []
+
+
+def test_an_endless_progress_bar_shows_a_state_now_and_then() -> None:
+    splitter = LineSplitter()
+    shown = [line for step in range(20_000) for line in splitter.feed(b"\rstep %d" % step)]
+    assert 1 < len(shown) < 10
+    assert all(re.fullmatch(r"step \d+", line) for line in shown)
+    assert splitter.close() == ["step 19999"]
 
 
 @pytest.mark.criterion("T90")

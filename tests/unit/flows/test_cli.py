@@ -26,6 +26,7 @@ WRONG = [
     (("run", "tiny", "--force", "evalute"), 2, "usage", "unknown stage 'evalute'", "did you mean evaluate?"),
     (("run", "tiny", "--reuse", "bsae=x"), 2, "usage", "unknown stage 'bsae'", "did you mean base?"),
     (("plan", "tiny", "--set", "rl.stpes=3"), 2, "usage", "unknown key 'rl.stpes'", "rl.steps"),
+    (("plan", "tiny", "--set", "rl=3"), 2, "usage", "'rl' is a stage", "rl.steps"),
     (("plan", "tiny", "--set", "depth"), 2, "usage", "--set 'depth'", "--set base.steps=20"),
     (("art", "show", "base"), 2, "usage", "ref 'base' is incomplete", "kind/name@v3"),
     (("plna", "tiny"), 2, "usage", 'Did you mean "plan"?', "see nanochat COMMAND --help"),

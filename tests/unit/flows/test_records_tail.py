@@ -40,7 +40,8 @@ def test_a_file_cut_off_anywhere_gives_what_is_whole(records: Path) -> None:
 
 def test_a_torn_line_in_the_middle_is_left_out(records: Path) -> None:
     torn = records.read_bytes()[:-20] + b"\n"
-    records.write_bytes(torn + torn.splitlines()[0] + b"\n\xff\xfe\n\x00\x00\n")
+    strange = b"\n\xff\xfe\n\x00\x00\n17\n{}\nnull\n"
+    records.write_bytes(torn + torn.splitlines()[0] + strange)
     assert newest_values(records)["train/loss"]["step"] == 1
     assert newest_values(records)["stage/progress"]["step"] == 1
 

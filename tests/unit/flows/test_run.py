@@ -79,6 +79,12 @@ def test_the_profiles_may_be_elsewhere(
     assert prefect_server_is_configured()
 
 
+def test_profiles_that_cannot_be_read_are_named(profiles: Path) -> None:
+    profiles.write_text("active = ", encoding="utf-8")
+    with pytest.raises(UsageError, match=rf"{profiles} is not TOML"):
+        prefect_server_is_configured()
+
+
 @pytest.fixture
 def _two_stages(first: Stage, second: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "until", lambda last: (first,) if last == "shards" else (first, second))

@@ -97,11 +97,14 @@ def test_verify_of_an_intact_store_says_so(ref: tuple[str, ...], cli: Cli) -> No
 @pytest.mark.parametrize("ref", [(), ("base/demo",)])
 def test_verify_names_what_is_damaged_and_ends_with_3(ref: tuple[str, ...], cli: Cli, damage: Damage) -> None:
     damage("base/demo@v1", "payload.txt")
-    problem = {"ref": "base/demo@v1", "file": "payload.txt", "what": "does not have its sha256"}
+    hint = "rebuild it: nanochat run PRESET --force second"
+    problem = {
+        "ref": "base/demo@v1", "file": "payload.txt", "what": "does not have its sha256", "hint": hint,
+    }  # fmt: skip
     assert document(cli, "verify", *ref, rc=3) == {"ok": False, "problems": [problem]}
     ended = cli("art", "verify", *ref, rc=3)
     assert "base/demo@v1: payload.txt does not have its sha256" in ended.err
-    assert "nanochat run PRESET --force" in ended.err
+    assert hint in ended.err
 
 
 def test_verify_names_every_damaged_file(cli: Cli, damage: Damage) -> None:

@@ -22,7 +22,13 @@ BARE = {**ROW, "name": "val_bpb", "task": None, "n": None, "ci_low": None, "ci_h
 
 
 @pytest.fixture
-def works(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Work]:
+def builders() -> list[Builder]:
+    """What built."""
+    return []
+
+
+@pytest.fixture
+def works(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, builders: list[Builder]) -> list[Work]:
     """What would be built, in a store with shards, tokens of them, a base model and an sft model."""
     store = Store.open()
     made: dict[str, Manifest] = {}
@@ -44,6 +50,7 @@ def works(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[W
 
     def build(self: Builder, work: Work, observer: object) -> StageResult:
         works.append(work)
+        builders.append(self)
         return StageResult(
             stage=work.stage.id, status="cached", artifact=f"eval/{work.name}@v1", digest="0" * 64,
             manifest="0" * 64, seconds=0.0,
@@ -70,6 +77,14 @@ def test_a_model_is_measured_on_the_text_that_it_descends_from(
         f"eval-{kind}", ["spelling", "docs"], 4,
     )  # fmt: skip
     assert ended.out.splitlines()[-1] == f"eval/tiny-{kind}-custom@v1"
+
+
+@pytest.mark.parametrize(("options", "forced"), [([], frozenset()), (["--force"], {"eval-sft"})])
+def test_force_measures_again(
+    options: list[str], forced: frozenset[str], cli: Cli, works: list[Work], builders: list[Builder]
+) -> None:
+    cli("eval", "sft/tiny", *options)
+    assert builders[0].forced == forced
 
 
 def test_without_options_it_measures_what_the_program_does_by_itself(cli: Cli, works: list[Work]) -> None:

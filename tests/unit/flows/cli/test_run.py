@@ -83,7 +83,7 @@ def test_verify_checks_every_byte_and_names_the_stage_to_rebuild(
     ended = cli("run", "tiny", "--verify", rc=3)
     assert ended.err.splitlines()[-1] == (
         "error: base/demo@v1: payload.txt does not have its sha256"
-        " (rebuild it: nanochat run PRESET --force base)"
+        " (rebuild it: nanochat run PRESET --force second)"
     )
 
 
