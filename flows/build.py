@@ -61,6 +61,7 @@ class Builder:
     configs: Mapping[str, Config]
     name: str
     ranks: int = 1
+    overlap: bool = False
     depth: int = 0
     forced: frozenset[str] = frozenset()
     reuse: Mapping[str, str] = field(default_factory=dict)
@@ -71,6 +72,10 @@ class Builder:
         digests = {role: result.digest for role, result in inputs.items()}
         name = stage.artifact(self.name).partition("/")[2]
         return Work(stage, config, inputs, name, stage_recipe(stage, config, digests))
+
+    def processes(self, stage: Stage) -> int:
+        """How many processes share the cores while a stage runs."""
+        return (self.ranks if stage.torchrun else 1) * (2 if self.overlap else 1)
 
     def find(self, work: Work, *, publish: bool = True) -> StageResult | None:
         """The finished artifact, checked, or None if it has to be built.
@@ -173,7 +178,13 @@ class Builder:
 
         launch.run(
             launch.Job(
-                stage.id, stage.module, attempt, stage.torchrun, self.ranks, self.settings.stage_timeout_s
+                stage.id,
+                stage.module,
+                attempt,
+                stage.torchrun,
+                self.ranks,
+                self.processes(stage),
+                self.settings.stage_timeout_s,
             ),
             log=lambda text, urgent: observer.log(stage.id, text, urgent),
             tick=tick,

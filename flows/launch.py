@@ -85,13 +85,17 @@ STOP = Stop()
 
 @dataclass(frozen=True)
 class Job:
-    """One process to run: a program, its job.json, and the folder of the attempt."""
+    """One process to run: a program, its job.json, and the folder of the attempt.
+
+    ``processes`` is how many share the cores: its ranks, and what may run beside it.
+    """
 
     stage: str
     module: str
     attempt: Path
     torchrun: bool = False
     ranks: int = 1
+    processes: int = 1
     timeout_s: float | None = None
 
     @property
@@ -119,10 +123,9 @@ def command(job: Job) -> list[str]:
 
 
 def environment(job: Job, base: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The child's environment: the user's, without Prefect's, with threads shared between ranks."""
+    """The child's environment: the user's, without Prefect's, with a fair share of the cores as threads."""
     env = {key: value for key, value in base.items() if not key.startswith("PREFECT_")}
-    cores = len(os.sched_getaffinity(0))
-    env.setdefault("OMP_NUM_THREADS", str(max(1, cores // (job.ranks if job.torchrun else 1))))
+    env["OMP_NUM_THREADS"] = threads(job.processes, base)
     env.update(DO_NOT_TRACK="1", PYTHONUNBUFFERED="1", NANOCHAT_PARENT_PID=str(os.getpid()))
     if job.torchrun:
         # glibc gives big blocks back at once, and the page faults of getting them again cost a quarter.
@@ -130,6 +133,14 @@ def environment(job: Job, base: Mapping[str, str] = os.environ) -> dict[str, str
         env.setdefault("MALLOC_TRIM_THRESHOLD_", str(4 << 30))
         env["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = str(_TORCHRUN_GRACE_S)
     return env
+
+
+def threads(processes: int, environ: Mapping[str, str] = os.environ) -> str:
+    """Threads of each of so many processes side by side: what the user says, else a fair share of the cores.
+
+    With more threads than cores, OpenMP's would spin waiting for each other: three times slower, or ten.
+    """
+    return environ.get("OMP_NUM_THREADS") or str(max(1, len(os.sched_getaffinity(0)) // processes))
 
 
 def run(job: Job, *, log: Callable[[str, bool], None], tick: Callable[[], None]) -> None:

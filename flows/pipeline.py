@@ -24,8 +24,7 @@ from flows.stage_task import results_of, shard_tasks, stage_task, stopping_child
 @flow(
     name="pipeline",
     flow_run_name="{params.run_name}",
-    # One at a time: the cores or GPUs of this machine are one resource, and each stage wants all of it.
-    task_runner=ThreadPoolTaskRunner[Any](max_workers=1),  # type: ignore[arg-type]  # invariant there
+    task_runner=ThreadPoolTaskRunner[Any](max_workers=2),  # type: ignore[arg-type]  # invariant there
     persist_result=False,
 )
 def pipeline(params: PipelineParams) -> list[dict[str, Any]]:
@@ -40,7 +39,9 @@ def pipeline(params: PipelineParams) -> list[dict[str, Any]]:
         for stage in until(params.until):
             inputs = {role: made[source] for role, source in stage.inputs.items()}
             parts = shard_tasks(builder, stage, inputs) if stage.mapped else None
-            made[stage.id] = stage_task(builder, stage).submit(inputs, parts)
+            # One at a time: this machine's cores or GPUs are one resource, and each stage wants all of it.
+            before = [] if builder.overlap else list(made.values())[-1:]
+            made[stage.id] = stage_task(builder, stage).submit(inputs, parts, wait_for=before)
         results = results_of(made)
     publish_run(params.run_name, results, export_report(builder, results))
     return [result.model_dump() for result in results]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -13,6 +12,7 @@ from artifacts.fingerprint import explain
 from artifacts.manifest import Manifest
 from flows.build import Builder
 from flows.dag import Stage, until
+from flows.launch import threads
 from flows.result import StageResult
 
 
@@ -58,23 +58,25 @@ def _plan_stage(builder: Builder, stage: Stage, made: dict[str, StageResult]) ->
     built = builder.store.manifest(found.pointer)
     if newest is not None and newest.digest == built.digest:
         artifact = str(builder.store.resolve(artifact)[0])
-    return Planned(stage.id, "cached", artifact, work.fingerprint, [], differences(built))
+    return Planned(
+        stage.id,
+        "cached",
+        artifact,
+        work.fingerprint,
+        [],
+        differences(built, threads(builder.processes(stage))),
+    )
 
 
-def differences(built: Manifest) -> list[str]:
+def differences(built: Manifest, threads: str) -> list[str]:
     """How this machine's Python, torch and thread count differ from what built a cached artifact."""
-    now = {"python": platform.python_version(), "torch": metadata.version("torch"), "threads": threads()}
+    now = {"python": platform.python_version(), "torch": metadata.version("torch"), "threads": threads}
     then = {**built.provenance.versions, "threads": built.provenance.settings.get("threads")}
     return [
         f"{built.stage} was built with {what} {then[what]}, here it is {value}"
         for what, value in now.items()
         if then.get(what) is not None and str(then[what]) != str(value)
     ]
-
-
-def threads() -> str:
-    """Threads that a stage of one process would compute with here."""
-    return os.environ.get("OMP_NUM_THREADS") or str(len(os.sched_getaffinity(0)))
 
 
 def _newest(builder: Builder, artifact: str) -> Manifest | None:

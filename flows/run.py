@@ -42,6 +42,7 @@ def open_builder(params: PipelineParams) -> Builder:
         configs=resolution.stages,
         name=segment(params.run_name, "name"),
         ranks=resolution.dials.nproc,
+        overlap=resolution.dials.overlap,
         depth=resolution.dials.depth,
         forced=params.forced,
         reuse={stage: ref for stage, ref in params.reuse.items()},

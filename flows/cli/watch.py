@@ -27,19 +27,19 @@ class TerminalObserver(Observer):
 
     def __init__(self) -> None:
         self._moving = sys.stderr.isatty()
-        self._last = 0.0
-        self._started = time.monotonic()
+        self._started: dict[str, float] = {}
+        self._shown: dict[str, float] = {}
 
     def started(self, stage: str, message: str) -> None:
-        self._started = self._last = time.monotonic()
+        self._started[stage] = self._shown[stage] = time.monotonic()
         self._show(f"{stage:<14} {message}", keep=not self._moving)
 
     def tick(self, stage: str, records: Path) -> None:
         now = time.monotonic()
-        if now - self._last >= (1.0 if self._moving else _PLAIN_EVERY_S):
-            self._last = now
+        if now - self._shown[stage] >= (1.0 if self._moving else _PLAIN_EVERY_S):
+            self._shown[stage] = now
             text = progress_text(newest_values(records)) or "running"
-            self._show(f"{stage:<14} {now - self._started:5.0f} s  {text}", keep=not self._moving)
+            self._show(f"{stage:<14} {now - self._started[stage]:5.0f} s  {text}", keep=not self._moving)
 
     def finished(self, result: StageResult) -> None:
         what = f"{result.stage:<14} {result.status} in {result.seconds:.1f} s"

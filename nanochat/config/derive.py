@@ -34,6 +34,10 @@ class Dials(Config):
     tokens_per_parameter: float = Field(12.0, gt=0, description="pretraining tokens per scaling parameter")
     micro_batch: int = Field(32, ge=1, description="rows of one forward pass on one GPU")
     nproc: int = Field(1, ge=1, le=64, description="torchrun processes a node: GPUs, or 1 on the CPU")
+    overlap: bool = Field(
+        False,
+        description="evaluate a model beside the next stage: quicker if programs start longer than they run",
+    )
     seed: int = Field(42, ge=0, description="seed of data order, weights and sampling")
     dtype: str = Field("auto", pattern="^(auto|float32|bfloat16)$", description="compute dtype")
 

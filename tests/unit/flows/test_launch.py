@@ -8,6 +8,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -15,6 +17,8 @@ import pytest
 
 from artifacts.errors import DataError, NanochatError, ResourceError, UsageError
 from flows import launch
+from flows.build import Builder
+from flows.dag import Stage
 from flows.launch import STOP, Interrupted, Job, StageKilled, command, environment, failure_of
 
 
@@ -26,7 +30,7 @@ def job(tmp_path: Path) -> Job:
 
 @pytest.fixture
 def torchrun_job(job: Job) -> Job:
-    return Job(job.stage, job.module, job.attempt, torchrun=True, ranks=4)
+    return Job(job.stage, job.module, job.attempt, torchrun=True, ranks=4, processes=4)
 
 
 def start(job: Job, script: str, monkeypatch: pytest.MonkeyPatch, tick: object = None) -> list[str]:
@@ -63,6 +67,13 @@ def test_ranks_share_the_cores(job: Job, torchrun_job: Job, monkeypatch: pytest.
     assert environment(torchrun_job, {})["OMP_NUM_THREADS"] == "2"
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
     assert environment(torchrun_job, {})["OMP_NUM_THREADS"] == "1"
+
+
+def test_overlapping_stages_share_the_cores(make_builder: Callable[..., Builder], first: Stage) -> None:
+    builder = replace(make_builder(), ranks=3, overlap=True)
+    assert builder.processes(first) == 2
+    assert builder.processes(replace(first, torchrun=True)) == 6
+    assert replace(builder, overlap=False).processes(replace(first, torchrun=True)) == 3
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import pytest
 from artifacts.errors import DataError
 from flows.build import Builder
 from flows.dag import Stage
+from flows.launch import threads
 from flows.observe import Observer
-from flows.plan import Planned, differences, make_plan, threads
+from flows.plan import Planned, differences, make_plan
 
 Make = Callable[..., Builder]
 
@@ -125,26 +127,20 @@ def test_another_machine_is_warned_of(
     versions: dict[str, str], settings: dict[str, Any], said: list[str],
     make_builder: Make, small_home: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setenv("OMP_NUM_THREADS", "2")
     built = make_builder().store.resolve("tokenizer/demo@v1")[1]
     provenance = built.provenance.model_copy(update={"versions": versions, "settings": settings})
-    warnings = differences(built.model_copy(update={"provenance": provenance}))
+    warnings = differences(built.model_copy(update={"provenance": provenance}), "2")
     assert len(warnings) == len(said)
     assert all(part in warning for part, warning in zip(said, warnings, strict=True))
 
 
+@pytest.mark.parametrize("overlap", [False, True])
 def test_what_was_built_here_differs_in_nothing(
-    make_builder: Make, first: Stage, monkeypatch: pytest.MonkeyPatch
+    overlap: bool, make_builder: Make, first: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    builder = make_builder(first={}, second={})
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    builder = replace(make_builder(first={}, second={}), overlap=overlap)
     builder.build(builder.work(first, {}), Observer())
     assert make_plan(builder)[0].warnings == []
-
-
-def test_threads_are_what_the_environment_says_or_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    assert threads() == "3"
-    monkeypatch.delenv("OMP_NUM_THREADS")
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2, 3, 4})
-    assert threads() == "5"
+    built = builder.store.resolve("tokenizer/demo")[1]
+    assert built.provenance.settings["threads"] == threads(2 if overlap else 1)

@@ -95,15 +95,16 @@ def test_before_the_first_record_it_says_that_it_runs(
     assert capsys.readouterr().err.splitlines()[1] == "shards            31 s  running"
 
 
-def test_the_clock_starts_again_with_each_stage(
+def test_stages_side_by_side_have_a_clock_each(
     clock: Clock, records: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     observer = TerminalObserver()
-    for stage in ("base", "mid"):
+    for stage in ("mid", "eval-base"):
         observer.started(stage, "running")
-        clock.now += 40
-        observer.tick(stage, records)
-    assert "mid               40 s" in capsys.readouterr().err
+        clock.now += 20
+    observer.tick("eval-base", records)
+    observer.tick("mid", records)
+    assert capsys.readouterr().err.splitlines()[2:] == ["mid               40 s  25 %  step 5 loss 3.500"]
 
 
 def test_on_a_terminal_one_line_moves_and_what_is_finished_stays(
