@@ -63,12 +63,9 @@ def test_a_cached_run_loads_neither_prefect_nor_torch(own_home: Path) -> None:
 def test_a_forced_stage_runs_alone_and_says_what_it_waits_for(own_home: Path, nanochat: Command) -> None:
     done = nanochat("run", "tiny", "--force", "report", home=own_home)
     said = [" ".join(line.split()[:2]) for line in done.stderr.splitlines()]
-    assert said == [
-        "prefect starting",
-        *(f"{stage} cached" for stage in STAGE_IDS[:-1]),
-        "report running",
-        "report ran",
-    ]
+    assert said[0] == "prefect starting"
+    assert sorted(said[1:-2]) == sorted(f"{stage} cached" for stage in STAGE_IDS[:-1])
+    assert said[-2:] == ["report running", "report ran"]
 
 
 def test_the_plan_of_a_finished_run_is_all_cached(tiny_home: Path, nanochat: Command) -> None:
