@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -68,7 +69,7 @@ def redact_command(arguments: Sequence[str], environment: Mapping[str, str] | No
     for argument in arguments:
         follows_secret = bool(shown) and shown[-1].startswith("-") and is_secret_name(shown[-1].lstrip("-"))
         shown.append(REDACTED if follows_secret else without_paths(redact_text(argument, environment)))
-    return " ".join(f"'{item}'" if re.search(r"\s", item) or not item else item for item in shown)
+    return " ".join(item if item == REDACTED else shlex.quote(item) for item in shown)
 
 
 def without_paths(text: str) -> str:

@@ -15,6 +15,7 @@ from artifacts.errors import DataError, UsageError
 from artifacts.manifest import Manifest
 from artifacts.names import Pointer
 from artifacts.paths import is_sha256
+from artifacts.redact import REDACTED
 from artifacts.ref import ArtifactRef
 
 if TYPE_CHECKING:
@@ -44,15 +45,17 @@ def damaged(store: Store, pointer: Pointer, file: str, what: str) -> DataError:
 
 
 def _rebuild(store: Store, pointer: Pointer, stage: str) -> str:
-    """The command that made it, with --force; its general form where that is not known."""
-    data = store.backend.get(layout.manifest(pointer.manifest))
-    try:
-        command = Manifest.from_bytes(data or b"").provenance.command
+    """The command that made it, with --force; its general form where the store cannot know it."""
+    data = store.backend.get(layout.manifest(pointer.manifest)) or b""
+    try:  # never a command out of damaged bytes
+        intact = Manifest.sha256_of(data) == pointer.manifest
+        command = Manifest.from_bytes(data).provenance.command if intact else ""
     except DataError:
         command = ""
-    if not command.startswith(("nanochat run ", "nanochat eval ")) or "..." in command:
-        command = "nanochat run PRESET"  # a worker made it, or its path is not recorded
-    return f"rebuild it: {command} --force" + (f" {stage}" if command.startswith("nanochat run") else "")
+    evaluation = command.startswith("nanochat eval ")
+    if not (evaluation or command.startswith("nanochat run ")) or "..." in command or REDACTED in command:
+        command = "nanochat eval REF" if evaluation else "nanochat run PRESET"
+    return f"rebuild it: {command} --force" + ("" if evaluation else f" {stage}")
 
 
 def _known_as(store: Store, pointer: Pointer) -> tuple[str, str]:

@@ -73,10 +73,6 @@ class Builder:
         name = stage.artifact(self.name).partition("/")[2]
         return Work(stage, config, inputs, name, stage_recipe(stage, config, digests))
 
-    def processes(self, stage: Stage) -> int:
-        """How many processes share the cores while a stage runs."""
-        return (self.ranks if stage.torchrun else 1) * (2 if self.overlap else 1)
-
     def find(self, work: Work, *, publish: bool = True) -> StageResult | None:
         """The finished artifact, checked, or None if it has to be built.
 
@@ -183,7 +179,7 @@ class Builder:
                 attempt,
                 stage.torchrun,
                 self.ranks,
-                self.processes(stage),
+                self.overlap,
                 self.settings.stage_timeout_s,
             ),
             log=lambda text, urgent: observer.log(stage.id, text, urgent),

@@ -15,6 +15,7 @@ import time
 from http.client import HTTPConnection, HTTPException
 
 from artifacts.errors import ResourceError
+from flows.launch import STOP
 from flows.settings import PROJECT_ROOT
 
 _START_S = 120  # a first start migrates a database: 20 s on two idle cores
@@ -42,9 +43,10 @@ class EmbeddedServer:
         atexit.register(self.stop)
 
     def wait(self) -> None:
-        """Until it answers. ResourceError if it ends instead, or says nothing for two minutes."""
+        """Until it answers. ResourceError if it ends or says nothing for two minutes; Ctrl-C: Interrupted."""
         deadline = time.monotonic() + _START_S
         while not self._answers():
+            STOP.check()
             code = self._process.poll()
             if code is not None or time.monotonic() > deadline:
                 what = "does not answer" if code is None else f"ended with exit code {code}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,15 +23,17 @@ class History(Observer):
         started = datetime.now(UTC)
         self._path = runs / f"{started:%Y%m%dT%H%M%S.%f}-{params.run_name}.json"
         self._clock = time.monotonic()
+        self._lock = threading.Lock()  # stages may end side by side
         self._run: dict[str, Any] = {
             "schema": 1, "name": params.run_name, "params": redact_json(params.model_dump(mode="json")),
             "started": started.isoformat(timespec="seconds"), "seconds": 0.0, "stages": [],
         }  # fmt: skip
 
     def finished(self, result: StageResult) -> None:
-        self._run["stages"].append(result.line())
-        self._run["seconds"] = round(time.monotonic() - self._clock, 3)
-        write_file(self._path, json.dumps(self._run, indent=1))
+        with self._lock:
+            self._run["stages"].append(result.line())
+            self._run["seconds"] = round(time.monotonic() - self._clock, 3)
+            write_file(self._path, json.dumps(self._run, indent=1))
 
 
 def last_runs(runs: Path) -> list[dict[str, Any]]:

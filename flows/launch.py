@@ -87,7 +87,7 @@ STOP = Stop()
 class Job:
     """One process to run: a program, its job.json, and the folder of the attempt.
 
-    ``processes`` is how many share the cores: its ranks, and what may run beside it.
+    ``overlap``: another stage may run beside it.
     """
 
     stage: str
@@ -95,7 +95,7 @@ class Job:
     attempt: Path
     torchrun: bool = False
     ranks: int = 1
-    processes: int = 1
+    overlap: bool = False
     timeout_s: float | None = None
 
     @property
@@ -125,7 +125,7 @@ def command(job: Job) -> list[str]:
 def environment(job: Job, base: Mapping[str, str] = os.environ) -> dict[str, str]:
     """The child's environment: the user's, without Prefect's, with a fair share of the cores as threads."""
     env = {key: value for key, value in base.items() if not key.startswith("PREFECT_")}
-    env["OMP_NUM_THREADS"] = threads(job.processes, base)
+    env["OMP_NUM_THREADS"] = threads(job.ranks if job.torchrun else 1, job.overlap, base)
     env.update(DO_NOT_TRACK="1", PYTHONUNBUFFERED="1", NANOCHAT_PARENT_PID=str(os.getpid()))
     if job.torchrun:
         # glibc gives big blocks back at once, and the page faults of getting them again cost a quarter.
@@ -135,12 +135,14 @@ def environment(job: Job, base: Mapping[str, str] = os.environ) -> dict[str, str
     return env
 
 
-def threads(processes: int, environ: Mapping[str, str] = os.environ) -> str:
-    """Threads of each of so many processes side by side: what the user says, else a fair share of the cores.
+def threads(ranks: int, overlap: bool, environ: Mapping[str, str] = os.environ) -> str:
+    """Threads of each rank of a stage: what the user says, else a fair share of the cores.
 
     With more threads than cores, OpenMP's would spin waiting for each other: three times slower, or ten.
     """
-    return environ.get("OMP_NUM_THREADS") or str(max(1, len(os.sched_getaffinity(0)) // processes))
+    return environ.get("OMP_NUM_THREADS") or str(
+        max(1, len(os.sched_getaffinity(0)) // (ranks * (2 if overlap else 1)))
+    )
 
 
 def run(job: Job, *, log: Callable[[str, bool], None], tick: Callable[[], None]) -> None:

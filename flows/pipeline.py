@@ -39,9 +39,9 @@ def pipeline(params: PipelineParams) -> list[dict[str, Any]]:
         for stage in until(params.until):
             inputs = {role: made[source] for role, source in stage.inputs.items()}
             parts = shard_tasks(builder, stage, inputs) if stage.mapped else None
-            # One at a time: this machine's cores or GPUs are one resource, and each stage wants all of it.
-            before = [] if builder.overlap else list(made.values())[-1:]
-            made[stage.id] = stage_task(builder, stage).submit(inputs, parts, wait_for=before)
+            made[stage.id] = stage_task(builder, stage).submit(inputs, parts)
+            if not builder.overlap:  # cores and GPUs are one resource, and each stage wants all of it
+                made[stage.id].result()
         results = results_of(made)
     publish_run(params.run_name, results, export_report(builder, results))
     return [result.model_dump() for result in results]

@@ -64,7 +64,7 @@ def _plan_stage(builder: Builder, stage: Stage, made: dict[str, StageResult]) ->
         artifact,
         work.fingerprint,
         [],
-        differences(built, threads(builder.processes(stage))),
+        differences(built, threads(builder.ranks if stage.torchrun else 1, builder.overlap)),
     )
 
 

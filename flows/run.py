@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,19 +88,35 @@ def export_report(builder: Builder, results: list[StageResult]) -> Path | None:
 
 
 def prefect_server_is_configured() -> bool:
-    """True if the environment or the active Prefect profile names a server; Prefect is not imported."""
-    if os.environ.get("PREFECT_API_URL"):
+    """True if the environment, a file of this folder or the active profile names a server.
+
+    These are the places where Prefect looks, which is not imported.
+    """
+    if os.environ.get("PREFECT_API_URL") or _named_in_this_folder():
         return True
     home = Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser()
     path = Path(os.environ.get("PREFECT_PROFILES_PATH") or home / "profiles.toml")
-    if not path.is_file():
-        return False
-    try:
-        profiles = tomllib.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UsageError(f"Prefect's {path} is not TOML: {error}", "mend or remove it") from None
+    profiles = _toml(path)
     active = os.environ.get("PREFECT_PROFILE") or profiles.get("active", "")
     return bool(profiles.get("profiles", {}).get(active, {}).get("PREFECT_API_URL"))
+
+
+def _named_in_this_folder() -> bool:
+    dotenv = Path(".env")
+    lines = dotenv.read_text(encoding="utf-8", errors="replace").splitlines() if dotenv.is_file() else []
+    return (
+        any(re.match(r"\s*(?:export\s+)?PREFECT_API_URL\s*=\s*\S", line, re.IGNORECASE) for line in lines)
+        or "url" in _toml(Path("prefect.toml")).get("api", {})
+        or "url" in _toml(Path("pyproject.toml")).get("tool", {}).get("prefect", {}).get("api", {})
+    )
+
+
+def _toml(path: Path) -> dict[str, Any]:
+    """A settings file; {} if there is none."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError as error:
+        raise UsageError(f"{path}, which may name a Prefect server, is no TOML: {error}", "mend it") from None
 
 
 def _run_flow(params: PipelineParams, observer: Observer, quiet: bool) -> list[StageResult]:
@@ -112,6 +129,8 @@ def _run_flow(params: PipelineParams, observer: Observer, quiet: bool) -> list[S
 
     from flows.pipeline import pipeline
 
+    if server:
+        del os.environ["PREFECT_API_URL"]
     # The heartbeat's thread sleeps in whole seconds and is waited for at the end of every flow.
     settings: dict[Any, Any] = {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
     if server:

@@ -75,7 +75,6 @@ class TrainState:
         except (RuntimeError, ValueError, KeyError) as error:
             reason = " ".join(str(error).split())
             raise DataError(f"the checkpoint is of another model or optimizer: {reason}") from error
-        _check_types(self.optimizer.state_dict(), tensors)
         self.loader.load_state_dict(state["loader"])
         self.counters.clear()
         self.counters.update(state["counters"])
@@ -167,12 +166,3 @@ def _of_every_rank(value: dict[str, Any]) -> list[dict[str, Any]]:
     if world_size > 1:
         dist.all_gather_object(values, value)
     return values
-
-
-def _check_types(restored: dict[str, Any], saved: Tensors) -> None:
-    """torch casts optimizer state to the type of its parameter: refuse that, as it would lose bits."""
-    live: Tensors = {}
-    flatten(restored, "optimizer", live)
-    for name, tensor in live.items():
-        if tensor.dtype != saved[name].dtype:
-            raise DataError(f"{name} was saved as {saved[name].dtype}, the optimizer restored {tensor.dtype}")

@@ -76,10 +76,10 @@ def test_commands_lose_secrets_and_machine_paths() -> None:
         "file:///home/me/x",
         "a=/tmp/y/z.json",
     ]
-    arguments += ["s3://bucket/key", "https://host/a/b", "two words", "shards/demo@v1"]
+    arguments += ["s3://bucket/key", "https://host/a/b", "two words", 'rl.tasks={"docs":2}', "shards/demo@v1"]
     assert redact_command(arguments, {}) == (
         "run --token [redacted] --store .../store .../x a=.../z.json s3://bucket/key https://host/a/b "
-        "'two words' shards/demo@v1"
+        """'two words' 'rl.tasks={"docs":2}' shards/demo@v1"""
     )
 
 

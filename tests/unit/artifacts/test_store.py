@@ -92,7 +92,9 @@ def test_a_hit_checks_manifest_presence_and_size(make, store: Store, blob_of: Ca
     [
         ("nanochat run demo --set depth=6", "nanochat run demo --set depth=6 --force base"),
         ("nanochat eval sft/demo --tasks docs", "nanochat eval sft/demo --tasks docs --force"),
+        ("nanochat eval sft/demo --store .../store", "nanochat eval REF --force"),
         ("nanochat run demo --store .../store", "nanochat run PRESET --force base"),
+        ("nanochat run demo --name [redacted]", "nanochat run PRESET --force base"),
         ("python -m prefect.flow_engine", "nanochat run PRESET --force base"),
     ],
 )
@@ -107,6 +109,16 @@ def test_damage_names_the_command_that_rebuilds(
     assert error.value.hint == f"rebuild it: {rebuilt_by}"
     (problem,) = store.verify("base/demo")
     assert problem.hint == error.value.hint
+
+
+def test_a_damaged_manifest_gives_no_command(make, store: Store, root: Path) -> None:
+    manifest = make.commit(provenance=Provenance(command="nanochat run demo")).manifest
+    path = root / "manifests" / f"{manifest.hex}.json"
+    path.chmod(0o644)
+    path.write_bytes(path.read_bytes().replace(b"nanochat run demo", b"nanochat run evil"))
+    with pytest.raises(DataError) as error:
+        store.resolve("base/demo")
+    assert error.value.hint == "rebuild it: nanochat run PRESET --force base"
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "remove", "swap"])

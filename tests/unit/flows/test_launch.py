@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,8 +16,6 @@ import pytest
 
 from artifacts.errors import DataError, NanochatError, ResourceError, UsageError
 from flows import launch
-from flows.build import Builder
-from flows.dag import Stage
 from flows.launch import STOP, Interrupted, Job, StageKilled, command, environment, failure_of
 
 
@@ -30,7 +27,7 @@ def job(tmp_path: Path) -> Job:
 
 @pytest.fixture
 def torchrun_job(job: Job) -> Job:
-    return Job(job.stage, job.module, job.attempt, torchrun=True, ranks=4, processes=4)
+    return Job(job.stage, job.module, job.attempt, torchrun=True, ranks=4)
 
 
 def start(job: Job, script: str, monkeypatch: pytest.MonkeyPatch, tick: object = None) -> list[str]:
@@ -69,11 +66,10 @@ def test_ranks_share_the_cores(job: Job, torchrun_job: Job, monkeypatch: pytest.
     assert environment(torchrun_job, {})["OMP_NUM_THREADS"] == "1"
 
 
-def test_overlapping_stages_share_the_cores(make_builder: Callable[..., Builder], first: Stage) -> None:
-    builder = replace(make_builder(), ranks=3, overlap=True)
-    assert builder.processes(first) == 2
-    assert builder.processes(replace(first, torchrun=True)) == 6
-    assert replace(builder, overlap=False).processes(replace(first, torchrun=True)) == 3
+def test_overlapping_stages_share_them_too(torchrun_job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)))
+    assert environment(replace(torchrun_job, overlap=True), {})["OMP_NUM_THREADS"] == "2"
+    assert environment(torchrun_job, {})["OMP_NUM_THREADS"] == "4"
 
 
 @pytest.mark.parametrize(

@@ -143,4 +143,4 @@ def test_what_was_built_here_differs_in_nothing(
     builder.build(builder.work(first, {}), Observer())
     assert make_plan(builder)[0].warnings == []
     built = builder.store.resolve("tokenizer/demo")[1]
-    assert built.provenance.settings["threads"] == threads(2 if overlap else 1)
+    assert built.provenance.settings["threads"] == threads(1, overlap)

@@ -79,9 +79,27 @@ def test_the_profiles_may_be_elsewhere(
     assert prefect_server_is_configured()
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "configured"),
+    [
+        (".env", "A=1\nexport PREFECT_API_URL=http://host/api\n", True),
+        (".env", "PREFECT_API_URL=\n# PREFECT_API_URL=x\n", False),
+        ("prefect.toml", '[api]\nurl = "http://host/api"\n', True),
+        ("pyproject.toml", '[tool.prefect.api]\nurl = "http://host/api"\n', True),
+        ("pyproject.toml", "[tool.prefect.api]\nrequest_timeout = 9\n", False),
+    ],
+)
+def test_a_server_may_be_named_by_a_file_of_the_folder(
+    name: str, text: str, configured: bool, profiles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / name).write_text(text)
+    monkeypatch.chdir(tmp_path)
+    assert prefect_server_is_configured() is configured
+
+
 def test_profiles_that_cannot_be_read_are_named(profiles: Path) -> None:
     profiles.write_text("active = ", encoding="utf-8")
-    with pytest.raises(UsageError, match=rf"{profiles} is not TOML"):
+    with pytest.raises(UsageError, match=rf"{profiles}, which may name a Prefect server, is no TOML"):
         prefect_server_is_configured()
 
 
