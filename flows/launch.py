@@ -138,7 +138,7 @@ def environment(job: Job, base: Mapping[str, str] = os.environ) -> dict[str, str
 def threads(ranks: int, overlap: bool, environ: Mapping[str, str] = os.environ) -> str:
     """Threads of each rank of a stage: what the user says, else a fair share of the cores.
 
-    With more threads than cores, OpenMP's would spin waiting for each other: three times slower, or ten.
+    With more threads than cores, OpenMP's spin while they wait for each other (docs/log.md).
     """
     return environ.get("OMP_NUM_THREADS") or str(
         max(1, len(os.sched_getaffinity(0)) // (ranks * (2 if overlap else 1)))

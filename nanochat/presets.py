@@ -20,7 +20,7 @@ _TINY_VAL = {"arithmetic/easy": 8, "docs": 8}
 
 TINY = Preset(
     "tiny",
-    "every stage for real in under a minute on 2 cores; learns nothing worth chatting with",
+    "every stage for real in about a minute on 2 cores; learns nothing worth chatting with",
     {
         "depth": 2, "aspect_ratio": 16, "head_dim": 16, "seq_len": 128, "vocab_size": 512, "micro_batch": 4,
         "dtype": "float32", "window_pattern": "SL", "overlap": True,
