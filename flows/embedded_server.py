@@ -18,7 +18,7 @@ from artifacts.errors import ResourceError
 from flows.launch import STOP
 from flows.settings import PROJECT_ROOT
 
-_START_S = 120  # a first start migrates a database: 20 s on two idle cores
+_START_S = 120  # where it has to make its database: 20 s on two idle cores
 _STOP_S = 5
 
 
@@ -30,15 +30,21 @@ class EmbeddedServer:
             self._port = free.getsockname()[1]
         self.api_url = f"http://127.0.0.1:{self._port}/api"
         uvicorn = [
-            "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app",
+            "-m", "uvicorn", "--factory", "flows.embedded_api:create",
             "--app-dir", str(PROJECT_ROOT), "--host", "127.0.0.1", "--port", str(self._port),
             "--log-level", "error", "--lifespan", "on",
         ]  # fmt: skip
         python = [sys.executable, "-P"]  # never a module of the folder that the user happens to be in
-        marks = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
+        settings = {
+            "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1", "PREFECT_UI_ENABLED": "0",
+            # Block types are for forms of the UI; a server that has one adds them, for nothing notes
+            # them as done here.
+            "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": "0",
+            "PREFECT_SERVER_MEMOIZE_BLOCK_AUTO_REGISTRATION": "0",
+        }  # fmt: skip
         self._process = subprocess.Popen(
             [*python, "-m", "flows.exec_wrapper", "SIGTERM", *python, *uvicorn],
-            env={**os.environ, **marks, "NANOCHAT_PARENT_PID": str(os.getpid())},
+            env={**os.environ, **settings, "NANOCHAT_PARENT_PID": str(os.getpid())},
         )
         atexit.register(self.stop)
 

@@ -116,8 +116,9 @@ def command(job: Job) -> list[str]:
     if not job.torchrun:
         return [*wrapper, "SIGKILL", sys.executable, *program]
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={job.ranks}"]
+    launcher += [f"--log-dir={job.attempt / 'ranks'}"]  # otherwise every start leaves a folder in /tmp
     if job.ranks > 1:
-        launcher += [f"--log-dir={job.attempt / 'ranks'}", "--redirects=3", "--tee=0:3"]
+        launcher += ["--redirects=3", "--tee=0:3"]
     # torchrun gets SIGTERM, so that it still ends its ranks; they end by themselves if it is killed.
     return [*wrapper, "SIGTERM", sys.executable, *launcher, *program]
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from artifacts.atomic import write_file
-from artifacts.errors import UsageError
 from artifacts.paths import segment
 from artifacts.store import Store
 from flows.build import Builder
@@ -20,7 +17,7 @@ from flows.history import History
 from flows.observe import OBSERVER, Observer, Observers
 from flows.params import PipelineParams
 from flows.result import StageResult
-from flows.settings import Settings, prepare_prefect_environment
+from flows.settings import Settings, prefect_server_is_configured, prepare_prefect_environment
 
 
 @dataclass(frozen=True)
@@ -87,43 +84,11 @@ def export_report(builder: Builder, results: list[StageResult]) -> Path | None:
     return None
 
 
-def prefect_server_is_configured() -> bool:
-    """True if the environment, a file of this folder or the active profile names a server.
-
-    These are the places where Prefect looks, which is not imported.
-    """
-    if os.environ.get("PREFECT_API_URL") or _named_in_this_folder():
-        return True
-    home = Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser()
-    path = Path(os.environ.get("PREFECT_PROFILES_PATH") or home / "profiles.toml")
-    profiles = _toml(path)
-    active = os.environ.get("PREFECT_PROFILE") or profiles.get("active", "")
-    return bool(profiles.get("profiles", {}).get(active, {}).get("PREFECT_API_URL"))
-
-
-def _named_in_this_folder() -> bool:
-    dotenv = Path(".env")
-    lines = dotenv.read_text(encoding="utf-8", errors="replace").splitlines() if dotenv.is_file() else []
-    return (
-        any(re.match(r"\s*(?:export\s+)?PREFECT_API_URL\s*=\s*\S", line, re.IGNORECASE) for line in lines)
-        or "url" in _toml(Path("prefect.toml")).get("api", {})
-        or "url" in _toml(Path("pyproject.toml")).get("tool", {}).get("prefect", {}).get("api", {})
-    )
-
-
-def _toml(path: Path) -> dict[str, Any]:
-    """A settings file; {} if there is none."""
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except ValueError as error:
-        raise UsageError(f"{path}, which may name a Prefect server, is no TOML: {error}", "mend it") from None
-
-
 def _run_flow(params: PipelineParams, observer: Observer, quiet: bool) -> list[StageResult]:
     prepare_prefect_environment(quiet=quiet)
     server = None if prefect_server_is_configured() else EmbeddedServer()
     if server:
-        observer.started("prefect", "starting its server, which takes half a minute the first time")
+        observer.started("prefect", "starting its server")
         os.environ["PREFECT_API_URL"] = server.api_url  # for Prefect's import, while the server starts
     from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
+import tomllib
 from collections.abc import MutableMapping
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -71,3 +74,35 @@ def prepare_prefect_environment(environ: MutableMapping[str, str] = os.environ, 
     """Set what Prefect reads at import, without overriding the user. Call before importing it."""
     for key, value in {**_PREFECT_DEFAULTS, **(_QUIET if quiet else {})}.items():
         environ.setdefault(key, value)
+
+
+def prefect_server_is_configured() -> bool:
+    """True if the environment, a file of this folder or the active profile names a server.
+
+    These are the places where Prefect looks, which is not imported.
+    """
+    if os.environ.get("PREFECT_API_URL") or _named_in_this_folder():
+        return True
+    home = Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser()
+    path = Path(os.environ.get("PREFECT_PROFILES_PATH") or home / "profiles.toml")
+    profiles = _toml(path)
+    active = os.environ.get("PREFECT_PROFILE") or profiles.get("active", "")
+    return bool(profiles.get("profiles", {}).get(active, {}).get("PREFECT_API_URL"))
+
+
+def _named_in_this_folder() -> bool:
+    dotenv = Path(".env")
+    lines = dotenv.read_text(encoding="utf-8", errors="replace").splitlines() if dotenv.is_file() else []
+    return (
+        any(re.match(r"\s*(?:export\s+)?PREFECT_API_URL\s*=\s*\S", line, re.IGNORECASE) for line in lines)
+        or "url" in _toml(Path("prefect.toml")).get("api", {})
+        or "url" in _toml(Path("pyproject.toml")).get("tool", {}).get("prefect", {}).get("api", {})
+    )
+
+
+def _toml(path: Path) -> dict[str, Any]:
+    """A settings file; {} if there is none."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError as error:
+        raise UsageError(f"{path}, which may name a Prefect server, is no TOML: {error}", "mend it") from None

@@ -48,12 +48,7 @@ def shard_tasks(
         return _state(builder, shard_work(builder, entry, known))
 
     mapped = _task(tokenize_shard, SHARD_STAGE.id, "{entry[path]}", _tags(builder, SHARD_STAGE))
-    futures: list[PrefectFuture[Any]] = []
-    for entry in shard_entries(builder, known):
-        futures.append(mapped.submit(entry))
-        if not builder.overlap:
-            futures[-1].result()
-    return futures
+    return list(mapped.map(shard_entries(builder, known)))
 
 
 def results_of(made: Mapping[str, PrefectFuture[Any]]) -> list[StageResult]:

@@ -7,6 +7,7 @@ notebook, torchrun, the command line or Prefect started it.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import logging
 import os
@@ -76,6 +77,7 @@ def stage_main(stage: str, config_type: type[Config], run: Callable[[StageContex
     Exit codes: those of ``NanochatError`` (one line on stderr), 143 after SIGTERM, 1 otherwise. Under
     torchrun, whose own exit code is always 1, the reason stands in ``failure.json`` in the attempt.
     """
+    gc.set_threshold(50_000, 20, 100)  # at Python's 700 objects, importing torch takes a seventh longer
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     attempt: Path | None = None
     try:

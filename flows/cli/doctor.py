@@ -16,8 +16,7 @@ from artifacts.provenance import hardware
 from artifacts.store import Store
 from flows.cli.options import Json, StoreUrl
 from flows.cli.output import print_json, print_table, size_text
-from flows.run import prefect_server_is_configured
-from flows.settings import Settings
+from flows.settings import Settings, prefect_server_is_configured
 
 _MIN_FREE_BYTES = 2 * 10**9
 

@@ -34,18 +34,18 @@ def write_smalltalk(folder: Path) -> dict[str, int]:
     if smalltalk_version() is None:
         return {}
     splits: dict[str, list[str]] = {"train": [], "test": []}
-    for name, messages in _conversations():
-        line = json.dumps({"messages": messages}, ensure_ascii=True)
+    for name, line in _conversations():
         percent = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) % 100
         splits["test" if percent < TEST_PERCENT else "train"].append(line)
     (folder / "chat").mkdir()
     for split, lines in splits.items():
         payload = "".join(line + "\n" for line in lines).encode()
-        (folder / "chat" / f"chitchat.{split}.jsonl.gz").write_bytes(gzip.compress(payload, 6, mtime=0))
+        (folder / "chat" / f"chitchat.{split}.jsonl.gz").write_bytes(gzip.compress(payload, 1, mtime=0))
     return {f"chitchat_{split}": len(lines) for split, lines in splits.items()}
 
 
-def _conversations() -> Iterator[tuple[str, list[dict[str, str]]]]:
+def _conversations() -> Iterator[tuple[str, str]]:
+    """Name and JSON line of each suitable conversation, no line twice."""
     files = [file for file in distribution(PACKAGE).files or () if file.name == "dataset.json"]
     if not files:
         raise DataError(f"package {PACKAGE} has no dataset.json", "run: make setup")
@@ -53,10 +53,10 @@ def _conversations() -> Iterator[tuple[str, list[dict[str, str]]]]:
     seen: set[str] = set()
     for name in sorted(raw):
         messages = _alternating(raw[name])
-        key = json.dumps(messages)
-        if len(messages) >= MIN_MESSAGES and key not in seen:
-            seen.add(key)
-            yield name, messages
+        line = json.dumps({"messages": messages}, ensure_ascii=True)
+        if len(messages) >= MIN_MESSAGES and line not in seen:
+            seen.add(line)
+            yield name, line
 
 
 def _alternating(conversation: dict[str, Any]) -> list[dict[str, str]]:

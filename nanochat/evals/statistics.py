@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
-from scipy.special import bdtr, ndtri  # scipy.stats has these ready-made, and takes a second to import
 
 CONFIDENCE = 0.95
 RESAMPLES = 2000
@@ -18,7 +18,7 @@ def wilson_interval(successes: int, n: int) -> Interval:
     """95% interval of a share (Wilson, 1927); (0, 1) when nothing was counted."""
     if n == 0:
         return 0.0, 1.0
-    share, z2_over_n = successes / n, float(ndtri((1 + CONFIDENCE) / 2)) ** 2 / n
+    share, z2_over_n = successes / n, NormalDist().inv_cdf((1 + CONFIDENCE) / 2) ** 2 / n
     middle = share + z2_over_n / 2
     reach = (z2_over_n * (share * (1 - share) + z2_over_n / 4)) ** 0.5
     low, high = ((middle + side * reach) / (1 + z2_over_n) for side in (-1, 1))
@@ -46,6 +46,8 @@ class PairedChange:
 
 def mcnemar(before: Sequence[bool], after: Sequence[bool]) -> PairedChange:
     """Exact McNemar test (1947): are gains and losses of the same problems a fair coin?"""
+    from scipy.special import bdtr  # half a second, which only a report needs
+
     assert len(before) == len(after), "McNemar's test needs the same problems twice"
     gained = sum(new and not old for old, new in zip(before, after, strict=True))
     lost = sum(old and not new for old, new in zip(before, after, strict=True))

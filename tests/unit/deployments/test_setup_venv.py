@@ -51,7 +51,7 @@ def setup(checkout: Path, commands: list[str], monkeypatch: pytest.MonkeyPatch) 
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
 
-    def run(*words: str | Path) -> None:
+    def run(*words: str | Path, **options: object) -> None:
         commands.append(" ".join(str(word).replace(f"{checkout}/", "") for word in words))
         made = module.VENV_PYTHON if "-m venv" in commands[-1] else checkout / "rustbpe/target/wheels/one.whl"
         made.parent.mkdir(parents=True, exist_ok=True)
@@ -64,13 +64,13 @@ def setup(checkout: Path, commands: list[str], monkeypatch: pytest.MonkeyPatch) 
 
 def kinds(commands: list[str]) -> list[str]:
     """The commands since the last look, each by the word that tells it."""
-    words = ("venv --clear", "uv.lock", "sync", "--editable", "maturin", ".whl")
+    words = ("venv --clear", "uv.lock", "sync", "database", "--editable", "maturin", ".whl")
     seen = [next(word for word in words if word in command) for command in commands]
     commands.clear()
     return seen
 
 
-EVERYTHING = ["venv --clear", "uv.lock", "sync", "--editable", "maturin", ".whl"]
+EVERYTHING = ["venv --clear", "uv.lock", "sync", "database", "--editable", "maturin", ".whl"]
 
 
 def test_a_second_run_does_nothing(setup: ModuleType, commands: list[str]) -> None:
@@ -85,7 +85,7 @@ def test_a_second_run_does_nothing(setup: ModuleType, commands: list[str]) -> No
     [
         ("rustbpe/src/lib.rs", ["maturin", ".whl"]),
         ("pyproject.toml", ["--editable", "maturin", ".whl"]),
-        ("requirements-dev.lock", ["uv.lock", "sync", "--editable", "maturin", ".whl"]),
+        ("requirements-dev.lock", ["uv.lock", "sync", "database", "--editable", "maturin", ".whl"]),
     ],
 )
 def test_a_change_costs_what_depends_on_it(
@@ -110,7 +110,7 @@ def test_a_failed_run_is_repeatable(
 ) -> None:
     working = setup._run
 
-    def failing(*words: str | Path) -> None:
+    def failing(*words: str | Path, **options: object) -> None:
         if any(fails_at in str(word) for word in words):
             raise subprocess.CalledProcessError(7, words)
         working(*words)
