@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -16,6 +17,8 @@ from typing import Any
 from artifacts.errors import DataError
 
 REGISTRY = "registry"
+# CPython 3.11 counts the depth of all threads' parsers together, and fails when two of them meet.
+_PARSER = threading.Lock()
 _DYNAMIC_CALLS = {"__import__", "import_module", "run_module", "run_path", "spec_from_file_location"}
 
 
@@ -73,7 +76,8 @@ def module_digest(path: Path) -> str:
 
 def _parse(path: Path) -> ast.Module:
     try:
-        return ast.parse(path.read_bytes(), filename=path.name)
+        with _PARSER:
+            return ast.parse(path.read_bytes(), filename=path.name)
     except SyntaxError as error:
         raise DataError(f"{path}: line {error.lineno} is not Python", "mend the syntax") from error
 
