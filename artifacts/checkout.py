@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from artifacts import layout
 from artifacts.atomic import disk_errors, make_directories, temporary_name
+from artifacts.cache import BlobCache
 from artifacts.manifest import FileEntry, Manifest
 from artifacts.names import Pointer
 from artifacts.paths import home, safe_join
@@ -21,6 +23,7 @@ from artifacts.verify import MISSING, WRONG_BYTES, damaged
 if TYPE_CHECKING:
     from artifacts.store import Store
 
+_AT_ONCE = 4  # files under way
 _NO_LINK = {errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS}
 
 
@@ -32,17 +35,18 @@ def checkout(store: Store, manifest: Manifest, view_root: Path) -> Path:
     """
     view = view_root / f"{manifest.kind}-{manifest.hex[:16]}"
     verified = Verified(home() / "cache" / "verified.json")
-    source = _Source(store, manifest, view_root, verified)
+    is_local = store.backend.local_path(layout.STORE) is not None
+    source = _Source(store, manifest, view_root, verified, None if is_local else BlobCache.default(view_root))
     with disk_errors(view_root):
         make_directories(view_root)
         if not view.is_dir():
             _build(source, view)
         _remove_foreign(view, manifest)
-        for path, entry in manifest.all_files().items():
-            target = safe_join(view, path)
-            if not (target.is_file() and verified.matches(target, entry.sha256)):
-                source.place(path, entry, target)
+        source.place_all(view)
+        os.utime(view)  # when it was used last
         verified.save()
+    if source.cache:
+        source.cache.trim()
     return view
 
 
@@ -54,6 +58,19 @@ class _Source:
     manifest: Manifest
     scratch: Path
     verified: Verified
+    cache: BlobCache | None
+
+    def place_all(self, folder: Path) -> None:
+        """Put every file into ``folder`` that is not there, intact; a few at a time."""
+
+        def place(item: tuple[str, FileEntry]) -> None:
+            target = safe_join(folder, item[0])
+            if not (target.is_file() and self.verified.matches(target, item[1].sha256)):
+                self.place(*item, target)
+
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            for _ in pool.map(place, self.manifest.all_files().items()):
+                pass
 
     def place(self, path: str, entry: FileEntry, target: Path) -> None:
         """Put a verified, read-only file at ``target`` by one rename."""
@@ -61,7 +78,7 @@ class _Source:
         try:
             if not self._fetch(entry, temporary):
                 raise damaged(self.store, Pointer.to(self.manifest), path, MISSING)
-            if not self.verified.matches(temporary, entry.sha256):
+            if not self.verified.matches(temporary, entry.sha256) and not self._fetch_again(entry, temporary):
                 raise damaged(self.store, Pointer.to(self.manifest), path, WRONG_BYTES)
             target.parent.mkdir(parents=True, exist_ok=True)
             os.replace(temporary, target)
@@ -69,10 +86,10 @@ class _Source:
             temporary.unlink(missing_ok=True)  # rename leaves it if both are links to one file
 
     def _fetch(self, entry: FileEntry, temporary: Path) -> bool:
-        key = layout.blob(entry.sha256)
-        stored = self.store.backend.local_path(key)
+        key, backend = layout.blob(entry.sha256), self.store.backend
+        stored = self.cache.fetch(backend, entry.sha256) if self.cache else backend.local_path(key)
         if stored is None:
-            return self.store.backend.download(key, temporary)
+            return False
         try:
             os.link(stored, temporary)
         except FileNotFoundError:
@@ -80,8 +97,17 @@ class _Source:
         except OSError as error:
             if error.errno not in _NO_LINK:
                 raise
-            return self.store.backend.download(key, temporary)
+            shutil.copyfile(stored, temporary)
+            temporary.chmod(0o444)
         return True
+
+    def _fetch_again(self, entry: FileEntry, temporary: Path) -> bool:
+        """Where it was the cached copy that is damaged, another download is right."""
+        if self.cache is None:
+            return False
+        self.cache.drop(entry.sha256)
+        temporary.unlink()
+        return self._fetch(entry, temporary) and self.verified.matches(temporary, entry.sha256)
 
 
 def _build(source: _Source, view: Path) -> None:
@@ -89,8 +115,7 @@ def _build(source: _Source, view: Path) -> None:
     temporary = view.parent / temporary_name()
     try:
         temporary.mkdir()
-        for path, entry in source.manifest.all_files().items():
-            source.place(path, entry, safe_join(temporary, path))
+        source.place_all(temporary)
         try:
             os.rename(temporary, view)
         except OSError as error:

@@ -6,6 +6,7 @@ committers of one fingerprint all end with the artifact of the first.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 from artifacts import layout
 from artifacts.atomic import digest_into
 from artifacts.errors import DataError
+from artifacts.gc import keep
 from artifacts.manifest import Draft, FileEntry, Manifest, draft_manifest
 from artifacts.names import Pointer
 from artifacts.paths import relative_path
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from artifacts.store import Store
 
 RUN_FOLDER = "run"
+_AT_ONCE = 4  # files under way
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ def commit(
     """See ``Store.commit``."""
     winner = None if replace_fingerprint else store.lookup(draft.stage, draft.fingerprint)
     if winner is None:
-        manifest = _upload(store, draft, payload, run)
+        manifest = _upload(store, draft, payload, run, mend=replace_fingerprint)
         winner = _claim(store, manifest, replace_fingerprint, lease)
     if name is None:
         return Published(None, winner, False)
@@ -60,7 +63,7 @@ def commit(
     return Published(ref, winner, is_new)
 
 
-def _upload(store: Store, draft: Draft, payload: Path, run: Path | None) -> Manifest:
+def _upload(store: Store, draft: Draft, payload: Path, run: Path | None, *, mend: bool) -> Manifest:
     """Store every file, then the manifest; nothing points to them yet."""
     files = _entries(payload)
     run_files = _entries(run) if run else ()
@@ -69,39 +72,62 @@ def _upload(store: Store, draft: Draft, payload: Path, run: Path | None) -> Mani
     if any(entry.path.split("/")[0] == RUN_FOLDER for entry in files):
         raise DataError(f"stage {draft.stage} made {RUN_FOLDER}/", "that folder is for logs and records")
     manifest = draft_manifest(draft, files, run_files)
-    for folder, entries in ((payload, files), (run or payload, run_files)):
-        for entry in entries:
-            _put_blob(store, entry, folder / entry.path)
+    sources = {entry: payload / entry.path for entry in files}
+    sources |= {entry: (run or payload) / entry.path for entry in run_files}
+    _put_blobs(store, sources, mend=mend)
     _put_manifest(store, manifest)
     return manifest
 
 
 def _entries(folder: Path) -> tuple[FileEntry, ...]:
     """Every file of a folder, hashed, sorted by path. Refuses links and names outside the grammar."""
-    entries: list[FileEntry] = []
+    files: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
         relative = path.relative_to(folder).as_posix()
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
             raise DataError(f"{relative} is not a plain file", "an artifact holds files and folders only")
         if path.is_file():
-            relative_path(relative)
-            entries.append(FileEntry(path=relative, size=path.stat().st_size, sha256=digest_into(path)))
-    return tuple(entries)
+            files[relative_path(relative)] = path
+
+    def entry(relative: str) -> FileEntry:
+        path = files[relative]
+        return FileEntry(path=relative, size=path.stat().st_size, sha256=digest_into(path))
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return tuple(pool.map(entry, files))
 
 
-def _put_blob(store: Store, entry: FileEntry, source: Path) -> None:
-    """Store a file unless it is there, intact: so a forced rebuild mends a damaged blob."""
-    key, backend = layout.blob(entry.sha256), store.backend
-    is_intact = backend.size(key) == entry.size and blob_digest(backend, entry.sha256) == entry.sha256
-    if not (is_intact and backend.touch(key)):
-        backend.upload(key, source, sha256=entry.sha256)
+def _put_blobs(store: Store, sources: dict[FileEntry, Path], *, mend: bool) -> None:
+    """Store the files that are not there yet, a few at a time; ``mend``: also those that are damaged."""
+    by_key = {layout.blob(entry.sha256): (entry, source) for entry, source in sources.items()}
+
+    def is_there(key: str) -> bool:
+        entry, _ = by_key[key]
+        info = store.backend.info(key)
+        if info is None or info.size != entry.size:
+            return False
+        # Where a blob is elsewhere, reading it costs what sending it does: only a rebuild looks that deep.
+        look = mend or store.backend.local_path(key) is not None
+        return not look or blob_digest(store.backend, entry.sha256) == entry.sha256
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        there = pool.map(is_there, by_key)
+        kept = keep(store, [key for key, found in zip(by_key, there, strict=True) if found])
+        missing = [item for key, item in by_key.items() if key not in kept]
+        for _ in pool.map(lambda item: _upload_blob(store, *item), missing):
+            pass
+
+
+def _upload_blob(store: Store, entry: FileEntry, source: Path) -> None:
+    store.backend.upload(layout.blob(entry.sha256), source, sha256=entry.sha256)
 
 
 def _put_manifest(store: Store, manifest: Manifest) -> None:
     key, data = layout.manifest(manifest.hex), manifest.to_bytes()
-    if not store.backend.put_new(key, data) and store.backend.get(key) != data:
+    if store.backend.put_new(key, data):
+        return
+    if store.backend.get(key) != data or not keep(store, [key]):
         store.backend.put(key, data)
-    store.backend.touch(key)
 
 
 def _claim(store: Store, manifest: Manifest, replace: bool, lease: Lease | None) -> Manifest:

@@ -7,11 +7,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from artifacts import layout
+from artifacts.lease import Lease
 from artifacts.manifest import Manifest
 from artifacts.names import Pointer
 
 if TYPE_CHECKING:
     from artifacts.store import Store
+
+
+_LEASE = "gc"
+_AT_ONCE = 50
 
 
 @dataclass(frozen=True)
@@ -26,7 +31,7 @@ class GcReport:
 def collect(store: Store, *, dry_run: bool, grace_s: float) -> GcReport:
     """Remove unreferenced manifests and blobs, finished attempts and leftovers older than ``grace_s``.
 
-    The grace period protects commits under way: they create or touch each object that they use.
+    The grace period protects commits under way: they create each object that they use, or ``keep`` it.
     Raises DataError, and removes nothing, if a damaged manifest hides what it refers to.
     """
     sizes: dict[str, int] = {}
@@ -38,14 +43,40 @@ def collect(store: Store, *, dry_run: bool, grace_s: float) -> GcReport:
     attempts = _finished_attempts(store, grace_s)
     leftovers = {info.key: info.size for info in store.backend.leftovers() if info.age_s > grace_s}
     if not dry_run:
-        for key in sizes:
-            store.backend.delete(key)
+        gone = _delete_old(store, list(sizes), grace_s)
+        sizes = {key: size for key, size in sizes.items() if key in gone}
         for fingerprint in attempts:
             store.drop_attempt(fingerprint)
         for key in leftovers:
             store.backend.delete_leftover(key)
     removed = sizes | {layout.attempt(item): size for item, size in attempts.items()} | leftovers
     return GcReport(tuple(sorted(removed)), sum(removed.values()), dry_run)
+
+
+def keep(store: Store, keys: list[str]) -> set[str]:
+    """Protect objects that a commit found and is about to refer to; returns those that are still there.
+
+    Their age starts again at zero. Nothing is deleted meanwhile: gc holds the same lease while it makes
+    sure of an object's age and deletes it.
+    """
+    if not keys:
+        return set()
+    with Lease(store, _LEASE):
+        return {key for key in keys if store.backend.touch(key)}
+
+
+def _delete_old(store: Store, keys: list[str], grace_s: float) -> set[str]:
+    """Delete what is still old, a few objects for each time that the lease is held; returns what is gone."""
+    gone: set[str] = set()
+    for start in range(0, len(keys), _AT_ONCE):
+        with Lease(store, _LEASE) as lease:
+            for key in keys[start : start + _AT_ONCE]:
+                info = store.backend.info(key)
+                if info is not None and info.age_s > grace_s:  # else a commit uses it since it was listed
+                    lease.check()
+                    store.backend.delete(key)
+                    gone.add(key)
+    return gone
 
 
 def _referenced(store: Store) -> set[str]:

@@ -100,7 +100,7 @@ class Lease:
 
         ``on_wait`` is called with the holder once for every holder that is waited for.
         """
-        announce, announced = on_wait or self._on_wait, -1
+        announce, announced, pause_s = on_wait or self._on_wait, -1, 0.01
         while not self.try_acquire():
             if not block:
                 return False
@@ -108,7 +108,8 @@ class Lease:
             if announce is not None and holder is not None and holder.token and holder.fence != announced:
                 announce(holder)
                 announced = holder.fence
-            self._stop.wait(min(1.0, self._interval_s / 2))
+            self._stop.wait(pause_s)
+            pause_s = min(2 * pause_s, 1.0, self._interval_s / 2)
         self._stop.clear()
         self._thread = threading.Thread(target=self._heartbeat, name=f"lease {self._key}", daemon=True)
         self._thread.start()

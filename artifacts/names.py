@@ -102,16 +102,23 @@ class Names:
 
     def publish(self, kind: str, name: str, pointer: Pointer) -> tuple[ArtifactRef, bool]:
         """The version of ``kind/name`` with this digest, made if there is none: (ref, is it new)."""
-        while True:
-            existing = self.version_keys(kind, name)
-            for ref in reversed(existing):
-                key = layout.version(kind, name, ref.version or 0)
-                data = self._backend.get(key)
-                if data is not None and _has_digest(key, data, pointer.digest):
-                    return ref, False
-            ref = ArtifactRef(kind, name, version=1 + max((ref.version or 0 for ref in existing), default=0))
-            if self._backend.put_new(layout.version(kind, name, ref.version or 0), pointer.encode()):
+        existing = self.version_keys(kind, name)
+        for ref in reversed(existing):
+            if self._means(ref, pointer):
+                return ref, False
+        number = max((ref.version or 0 for ref in existing), default=0)
+        while True:  # what was created since that list, or was missing in it, is met here
+            number += 1
+            ref = ArtifactRef(kind, name, version=number)
+            if self._backend.put_new(layout.version(kind, name, number), pointer.encode()):
                 return ref, True
+            if self._means(ref, pointer):
+                return ref, False
+
+    def _means(self, ref: ArtifactRef, pointer: Pointer) -> bool:
+        key = layout.version(ref.kind, ref.name, ref.version or 0)
+        data = self._backend.get(key)
+        return data is not None and _has_digest(key, data, pointer.digest)
 
     def alias(self, kind: str, name: str, text: str) -> Alias | None:
         """One alias, or None; raises DataError if its record is damaged."""

@@ -45,13 +45,14 @@ class Store:
         program and a folder that holds other things.
         """
         backend = open_backend(url or str(home() / "store"))
-        used = _is_used(backend)  # asked first: another process may be starting the store now
         record = backend.get(layout.STORE)
+        if record is None and _is_used(backend):  # maybe by another process that starts the store now
+            record = backend.get(layout.STORE)
+            if record is None and create:
+                raise UsageError(f"{backend.url} holds other files and is no store", "choose an empty folder")
         if record is None:
             if not create:
                 raise ResourceError(f"{backend.url} is not a store", "check --store, or start one with a run")
-            if used:
-                raise UsageError(f"{backend.url} holds other files and is no store", "choose an empty folder")
             backend.put_new(layout.STORE, layout.encode({"schema": SCHEMA}))
         elif (schema := layout.decode(layout.STORE, record).get("schema")) != SCHEMA:
             raise ResourceError(
@@ -179,10 +180,10 @@ def _pointer(key: str, data: bytes, stage: str) -> Pointer:
 
 
 def _is_used(backend: Backend) -> bool:
-    """True if the folder of a local backend holds anything but hidden files."""
+    """True if there is anything but hidden files of a folder."""
     path = backend.local_path(layout.STORE)
     if path is None:
-        return False
+        return next(backend.list(""), None) is not None
     with disk_errors(path.parent):
         try:
             return any(not name.startswith(".") for name in os.listdir(path.parent))

@@ -73,11 +73,11 @@ def _known_as(store: Store, pointer: Pointer) -> tuple[str, str]:
 def file_problems(store: Store, manifest: Manifest, *, deep: bool) -> Iterator[Problem]:
     """The files of an artifact that are missing, of a wrong size, or (``deep``) of other bytes."""
     for path, entry in manifest.all_files().items():
-        size = store.backend.size(layout.blob(entry.sha256))
-        if size is None:
+        info = store.backend.info(layout.blob(entry.sha256))
+        if info is None:
             what = MISSING
-        elif size != entry.size:
-            what = f"has {size} bytes, not {entry.size}"
+        elif info.size != entry.size:
+            what = f"has {info.size} bytes, not {entry.size}"
         elif deep and blob_digest(store.backend, entry.sha256) != entry.sha256:
             what = WRONG_BYTES
         else:

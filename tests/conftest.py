@@ -12,11 +12,17 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import uuid
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import boto3
 import pytest
+
+from artifacts.backends import Backend, open_backend
+from artifacts.backends.memory import MemoryBackend
+from flows.s3_server import S3Server
 
 ROOT = Path(__file__).resolve().parent.parent
 CRITERIA = ROOT / "docs" / "reliability.md"
@@ -25,6 +31,13 @@ SYSTEM_PACKAGES = {
     "postgresql": ("postgres", "/usr/lib/postgresql/*/bin/postgres"),
     "weed": ("weed",),
 }
+BUCKET = "nanochat-tests"
+PLACES = [
+    pytest.param("file", id="file"),
+    pytest.param("memory", id="memory"),
+    pytest.param("moto", id="s3-moto"),
+    pytest.param("weed", id="s3-weed", marks=pytest.mark.needs("weed")),
+]
 KEPT_SETTINGS = {"NANOCHAT_REQUIRE", "NANOCHAT_DATA_MIRROR"}
 
 _home = pytest.StashKey[tempfile.TemporaryDirectory]()
@@ -35,12 +48,13 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_home] = tempfile.TemporaryDirectory(prefix="nanochat-tests-", ignore_cleanup_errors=True)
     config.stash[_absent] = Counter()
     home = Path(config.stash[_home].name)
-    for name in [name for name in os.environ if name.startswith(("NANOCHAT_", "PREFECT_"))]:
+    for name in [name for name in os.environ if name.startswith(("NANOCHAT_", "PREFECT_", "AWS_"))]:
         if name not in KEPT_SETTINGS:
             del os.environ[name]
     os.environ.update(
         NANOCHAT_HOME=str(home / "nanochat"), PREFECT_HOME=str(home / "prefect"),
         PREFECT_PROFILES_PATH=str(home / "prefect" / "profiles.toml"),
+        AWS_EC2_METADATA_DISABLED="true", AWS_CONFIG_FILE=os.devnull, AWS_SHARED_CREDENTIALS_FILE=os.devnull,
         MPLCONFIGDIR=str(home / "matplotlib"), DO_NOT_TRACK="1", PREFECT_SERVER_ANALYTICS_ENABLED="false",
     )  # fmt: skip
 
@@ -75,7 +89,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def find_system(name: str) -> str | None:
     """The path of a system package's program, or None. KeyError for a name that nobody declared."""
     for candidate in SYSTEM_PACKAGES[name]:
-        if found := shutil.which(candidate):
+        if found := shutil.which(candidate, path=f"{Path(sys.executable).parent}:{os.environ['PATH']}"):
             return found
         if matches := sorted(Path("/").glob(candidate[1:])) if candidate.startswith("/") else []:
             return str(matches[-1])
@@ -123,6 +137,61 @@ def nanochat() -> Callable[..., subprocess.CompletedProcess[str]]:
         return done
 
     return run
+
+
+@pytest.fixture(scope="session")
+def weed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """A real S3 server on loopback, for tests marked ``needs("weed")``: the variables of its clients."""
+    with S3Server(tmp_path_factory.mktemp("weed")) as server:
+        yield _with_bucket(server.environment)
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[dict[str, str]]:
+    """An S3 server that is quick and only looks like one: the variables of its clients."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield _with_bucket({
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-east-1",
+    })  # fmt: skip
+    server.stop()
+
+
+def _with_bucket(environment: dict[str, str]) -> dict[str, str]:
+    key, secret = environment["AWS_ACCESS_KEY_ID"], environment["AWS_SECRET_ACCESS_KEY"]
+    session = boto3.Session(key, secret, region_name=environment["AWS_REGION"])
+    session.client("s3", endpoint_url=environment["AWS_ENDPOINT_URL"]).create_bucket(Bucket=BUCKET)
+    return environment
+
+
+@pytest.fixture
+def s3_place(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, str]], str]:
+    """``s3_place(variables of a server)``: this test's AWS clients use it; an empty ``s3://BUCKET/PREFIX``."""
+
+    def use(environment: dict[str, str]) -> str:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        return f"s3://{BUCKET}/{uuid.uuid4().hex[:12]}"
+
+    return use
+
+
+@pytest.fixture(params=PLACES)
+def backend(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    s3_place: Callable[[dict[str, str]], str],
+) -> Backend:  # fmt: skip
+    """An empty place of every kind, one after the other."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # only a power cut would miss it
+    if request.param == "file":
+        return open_backend(f"file://{tmp_path}/store")
+    if request.param == "memory":
+        return MemoryBackend()
+    return open_backend(s3_place(request.getfixturevalue(request.param)) + "/sub")
 
 
 @pytest.fixture(scope="session")

@@ -40,11 +40,11 @@ class Backend(Protocol):
     def compare_and_swap(self, key: str, expected: bytes | None, data: bytes) -> bool:
         """Replace the object if it still is ``expected`` (None: absent); False if it is not."""
 
-    def size(self, key: str) -> int | None:
-        """Bytes of the object, or None."""
+    def info(self, key: str) -> ObjectInfo | None:
+        """Size and age of the object, or None."""
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        """The objects under the folder-like ``prefix``, in order of their keys."""
+        """The objects under the folder-like ``prefix`` ("": all), in order of their keys."""
 
     def delete(self, key: str) -> bool:
         """Remove the object; False if there was none."""

@@ -71,18 +71,14 @@ class LocalBackend:
             self.put(key, data)
             return True
 
-    def size(self, key: str) -> int | None:
-        """Bytes of the object, or None."""
-        path = self._path(key)
-        with disk_errors(path):
-            try:
-                return path.lstat().st_size
-            except FileNotFoundError:
-                return None
+    def info(self, key: str) -> ObjectInfo | None:
+        """Size and age of the object, or None."""
+        return self._info(self._path(key), key)
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """The objects under ``prefix``, in order of their keys."""
-        found = [info for info in self._walk(self._path(prefix.rstrip("/"))) if _is_key(info.key)]
+        folder = self._path(prefix.rstrip("/")) if prefix else self.root
+        found = [info for info in self._walk(folder) if _is_key(info.key)]
         yield from sorted(found, key=lambda info: info.key)
 
     def delete(self, key: str) -> bool:
@@ -142,16 +138,20 @@ class LocalBackend:
         return self.root / relative_path(key)
 
     def _walk(self, folder: Path) -> Iterator[ObjectInfo]:
-        now = time.time()
         for parent, _, names in os.walk(folder, onerror=_raise_but_absent):
             for name in names:
                 path = Path(parent, name)
-                try:
-                    status = path.lstat()
-                except FileNotFoundError:
-                    continue  # deleted since it was listed
-                key = path.relative_to(self.root).as_posix()
-                yield ObjectInfo(key, status.st_size, max(0.0, now - status.st_mtime))
+                if info := self._info(path, path.relative_to(self.root).as_posix()):
+                    yield info
+
+    @staticmethod
+    def _info(path: Path, key: str) -> ObjectInfo | None:
+        with disk_errors(path):
+            try:
+                status = path.lstat()
+            except FileNotFoundError:
+                return None
+        return ObjectInfo(key, status.st_size, max(0.0, time.time() - status.st_mtime))
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

@@ -41,10 +41,12 @@ def test_other_folders_and_places_are_refused(tmp_path: Path) -> None:
         Store.open(str(tmp_path))
     with pytest.raises(ResourceError, match="a part of the path is a file"):
         Store.open(str(tmp_path / "thesis.txt" / "store"))
-    with pytest.raises(ResourceError, match="not supported yet"):
-        Store.open("s3://bucket/store")
     with pytest.raises(UsageError, match="scheme"):
         Store.open("gopher://x")
+    for url in ("s3://", "s3:///prefix", "s3://bucket/a/../b", "s3://me:secret@bucket", "s3://bucket?x=1"):
+        with pytest.raises(UsageError) as error:
+            Store.open(url)
+        assert "secret" not in str(error.value)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["thesis.txt"]
 
 

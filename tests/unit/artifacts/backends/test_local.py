@@ -44,7 +44,7 @@ def in_child(action: Callable[[], object]) -> NanochatError | None:
 
 def test_opening_and_reading_make_no_folder(backend: LocalBackend) -> None:
     assert backend.get("a/b") is None
-    assert backend.size("a/b") is None
+    assert backend.info("a/b") is None
     assert list(backend.list("a/")) == []
     assert not backend.delete("a/b")
     assert not backend.root.exists()

@@ -1,0 +1,122 @@
+"""Files to and from a bucket: in parts, side by side, hashed on the way, resumed where they stopped."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import random
+import time
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from botocore.exceptions import BotoCoreError
+
+from artifacts.atomic import disk_errors
+from artifacts.errors import DataError
+
+ATTEMPTS = 5
+PART_BYTES = 8 << 20
+_MOST_PARTS = 9_000  # S3 takes 10,000
+_AT_ONCE = 4  # parts of one file under way: times PART_BYTES, the memory that it takes
+
+
+def upload(client: Any, at: dict[str, str], source: Path, sha256: str) -> None:
+    """Send a file to ``at`` (Bucket, Key). DataError, and nothing is there, if its bytes differ."""
+    with disk_errors(source):
+        size = source.stat().st_size
+        if size > PART_BYTES:
+            _upload_parts(client, at, source, sha256, max(PART_BYTES, -(-size // _MOST_PARTS)))
+            return
+        data = source.read_bytes()
+    digest = hashlib.sha256(data)
+    _check(digest.hexdigest(), sha256, source)
+    client.put_object(**at, Body=data, ChecksumSHA256=base64.b64encode(digest.digest()).decode())
+
+
+def _upload_parts(client: Any, at: dict[str, str], source: Path, sha256: str, part_bytes: int) -> None:
+    upload_id = client.create_multipart_upload(**at)["UploadId"]
+
+    def send(number: int, data: bytes) -> dict[str, Any]:
+        part = client.upload_part(**at, UploadId=upload_id, PartNumber=number, Body=data)
+        return {"PartNumber": number, "ETag": part["ETag"]}
+
+    digest = hashlib.sha256()
+    parts: list[dict[str, Any]] = []
+    waiting: deque[Future[dict[str, Any]]] = deque()
+    try:
+        with ThreadPoolExecutor(_AT_ONCE) as pool, source.open("rb") as file:
+            while data := file.read(part_bytes):
+                waiting.append(pool.submit(send, len(parts) + len(waiting) + 1, data))
+                digest.update(data)
+                if len(waiting) == _AT_ONCE:
+                    parts.append(waiting.popleft().result())
+            parts += [future.result() for future in waiting]
+        _check(digest.hexdigest(), sha256, source)
+        client.complete_multipart_upload(**at, UploadId=upload_id, MultipartUpload={"Parts": parts})
+    except BaseException:
+        client.abort_multipart_upload(**at, UploadId=upload_id)
+        raise
+
+
+def _check(digest: str, sha256: str, source: Path) -> None:
+    if digest != sha256:
+        raise DataError(f"{source.name} changed while it was sent", "stop what writes to it and run again")
+
+
+def download(client: Any, at: dict[str, str], target: Path, size: int, etag: str) -> None:
+    """Fetch an object of ``size`` bytes into ``target``.
+
+    Killed, and called again with the same target, it fetches only the parts that are missing: their
+    list lies beside the target until it is whole.
+    """
+    done_path = target.with_name(f"{target.name}.parts")
+    with disk_errors(target):
+        done = _done_parts(done_path, target, size, etag)
+        if not done:
+            target.unlink(missing_ok=True)
+            done_path.write_text(f"{etag} {size}\n", encoding="ascii")
+        with target.open("r+b" if done else "x+b") as file, done_path.open("a", encoding="ascii") as log:
+            file.truncate(size)
+
+            def fetch(start: int) -> None:
+                last = min(start + PART_BYTES, size) - 1
+                data, _ = fetch_object(client, at, Range=f"bytes={start}-{last}", IfMatch=etag)
+                os.pwrite(file.fileno(), data, start)
+                log.write(f"{start}\n")
+                log.flush()
+
+            starts = [start for start in range(0, size, PART_BYTES) if start not in done]
+            with ThreadPoolExecutor(_AT_ONCE) as pool:
+                for _ in pool.map(fetch, starts):
+                    pass
+        done_path.unlink()
+
+
+def _done_parts(done_path: Path, target: Path, size: int, etag: str) -> set[int]:
+    """Where the parts start that an earlier attempt at the same object left in ``target``."""
+    if not (done_path.is_file() and target.is_file()):
+        return set()
+    first, *rest = done_path.read_text(encoding="ascii", errors="replace").split("\n")
+    if first != f"{etag} {size}" or target.stat().st_size != size:
+        return set()
+    return {int(line) for line in rest[:-1] if line.isdigit()}  # the last one may be half a number
+
+
+def fetch_object(client: Any, at: dict[str, str], **wanted: str) -> tuple[bytes, str]:
+    """An object's bytes (or a range of them) and its ETag; asked for again if the connection breaks.
+
+    botocore repeats a request that got no answer, this one whose answer broke off: together ATTEMPTS.
+    """
+    tries = 0
+    while True:
+        answer = client.get_object(**at, **wanted)
+        tries += 1 + answer["ResponseMetadata"].get("RetryAttempts", 0)
+        try:
+            return answer["Body"].read(), answer["ETag"]
+        except BotoCoreError:
+            if tries >= ATTEMPTS:
+                raise
+        time.sleep(random.uniform(0, 0.1 * 2**tries))

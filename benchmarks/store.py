@@ -1,0 +1,196 @@
+"""Push and pull of big artifacts, against a plain copy and against boto3's tuned transfer manager.
+
+    python benchmarks/store.py [--gb 1] [--rounds 3]
+
+Prints one JSON document. A ratio is the peer's time over ours in the same run, rounds interleaved, of the
+medians: above 1 we are faster. Ours includes every digest and, on a disk, a sync of every file; the plain
+copy is synced too. The S3 server is SeaweedFS on loopback, on the same cores as its client.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import resource
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import boto3
+from boto3.s3.transfer import TransferConfig
+
+from artifacts.atomic import sync_directory
+from artifacts.backends import LocalBackend, open_backend
+from artifacts.fingerprint import recipe, sha256_json
+from artifacts.manifest import Draft, Manifest
+from artifacts.store import Store
+from flows.s3_server import S3Server
+
+FILE_MB = 64
+BUCKET = "bench"
+# The best of what was tried (chunks of 8, 16 and 64 MB; 2 to 16 at once; files side by side or not).
+TUNED = TransferConfig(multipart_threshold=16 << 20, multipart_chunksize=16 << 20, max_concurrency=8)
+
+
+def draft(number: int) -> Draft:
+    payload = recipe("base", 1, {"number": number}, inputs={}, modules={})
+    return Draft(stage="base", kind="base", fingerprint=sha256_json(payload), recipe=payload)
+
+
+def fill(folder: Path, files: int, megabytes: int) -> Path:
+    """Random files, which nothing can compress."""
+    folder.mkdir(parents=True)
+    for number in range(files):
+        with (folder / f"{number}.bin").open("wb") as file:
+            for _ in range(megabytes):
+                file.write(os.urandom(1 << 20))
+    return folder
+
+
+def seconds(action: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    action()
+    return time.perf_counter() - start
+
+
+def compare(rounds: int, pairs: dict[str, tuple[Callable[[int], object], Callable[[int], object]]]) -> Any:
+    """name -> (ours, peer), each called with the round: medians in seconds and their ratio."""
+    times: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in pairs}
+    for number in range(rounds):
+        for name, (ours, peer) in pairs.items():
+            turn = [(0, ours), (1, peer)]
+            for which, action in turn if number % 2 == 0 else reversed(turn):
+                times[name][which].append(seconds(lambda: action(number)))  # noqa: B023 -- called at once
+    return {
+        name: {
+            "ours_s": round(statistics.median(ours), 3),
+            "peer_s": round(statistics.median(peer), 3),
+            "ratio": round(statistics.median(peer) / statistics.median(ours), 2),
+        }
+        for name, (ours, peer) in times.items()
+    }
+
+
+def plain_copy(source: Path, target: Path) -> None:
+    shutil.copytree(source, target)
+    for path in target.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    sync_directory(target)
+
+
+def local(work: Path, payload: Path, rounds: int) -> Any:
+    """A folder as a store. A fresh store each round, so that every byte is new to it."""
+
+    def store(number: int) -> Store:
+        return Store(LocalBackend(work / f"store{number}"))
+
+    def pull(number: int) -> None:
+        manifest = manifest_of(store(number))
+        (work / "home/cache/verified.json").unlink(missing_ok=True)
+        store(number).checkout(manifest, work / f"views{number}")
+
+    return compare(rounds, {
+        "push": (lambda n: store(n).commit(draft(1), payload, name="demo"),
+                 lambda n: plain_copy(payload, work / f"copy{n}")),
+        "pull": (pull, lambda n: plain_copy(work / f"copy{n}", work / f"back{n}")),
+    })  # fmt: skip
+
+
+def manifest_of(store: Store) -> Manifest:
+    return store.resolve("base/demo")[1]
+
+
+def s3(work: Path, payload: Path, rounds: int) -> Any:
+    """The same through S3."""
+    client = boto3.Session().client("s3")
+
+    def store(number: int) -> Store:
+        return Store(open_backend(f"s3://{BUCKET}/store{number}"))
+
+    def pull(number: int) -> None:
+        shutil.rmtree(work / "home", ignore_errors=True)
+        store(number).checkout(manifest_of(store(number)), work / f"s3views{number}")
+
+    def peer_push(number: int) -> None:
+        for path in payload.iterdir():
+            client.upload_file(str(path), BUCKET, f"peer{number}/{path.name}", Config=TUNED)
+
+    def peer_pull(number: int) -> None:
+        target = work / f"s3back{number}"
+        target.mkdir()
+        for path in payload.iterdir():
+            client.download_file(BUCKET, f"peer{number}/{path.name}", str(target / path.name), Config=TUNED)
+
+    found = compare(rounds, {
+        "push": (lambda n: store(n).commit(draft(1), payload, name="demo"), peer_push),
+        "pull": (pull, peer_pull),
+    })  # fmt: skip
+    found["unchanged_push"] = unchanged(store(0), payload)
+    return found
+
+
+def unchanged(store: Store, payload: Path) -> Any:
+    """The same files again, under another fingerprint: how many blob bytes move."""
+    sent: list[int] = []
+    upload = store.backend.upload
+
+    def counted(key: str, source: Path, *, sha256: str) -> None:
+        sent.append(source.stat().st_size)
+        upload(key, source, sha256=sha256)
+
+    store.backend.upload = counted  # type: ignore[method-assign]
+    return {
+        "seconds": round(seconds(lambda: store.commit(draft(2), payload, name="again")), 3),
+        "blob_bytes": sum(sent),
+    }
+
+
+def peak_mb(work: Path, megabytes: int) -> Any:
+    """Peak memory of a process of its own that pushes and pulls one big file through S3."""
+    payload = fill(work / "big", 1, megabytes)
+    process = multiprocessing.get_context("spawn").Process(target=_round_trip, args=(work, payload))
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    return {"file_mb": megabytes, "peak_mb": peak // 1024, "of_an_earlier_child_mb": before // 1024}
+
+
+def _round_trip(work: Path, payload: Path) -> None:
+    store = Store(open_backend(f"s3://{BUCKET}/big"))
+    store.commit(draft(1), payload, name="demo")
+    store.checkout(manifest_of(store), work / "bigviews")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--gb", type=float, default=1.0)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--big-mb", type=int, default=2048, help="size of the file for the memory peak")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR")) as folder:
+        work = Path(folder)
+        os.environ["NANOCHAT_HOME"] = str(work / "home")
+        payload = fill(work / "payload", max(1, round(arguments.gb * 1024 / FILE_MB)), FILE_MB)
+        result: dict[str, Any] = {"gb": arguments.gb, "rounds": arguments.rounds}
+        with S3Server(work / "server") as server:
+            os.environ.update(server.environment)
+            boto3.Session().client("s3").create_bucket(Bucket=BUCKET)
+            result["memory"] = peak_mb(work, arguments.big_mb)
+            result["s3"] = s3(work, payload, arguments.rounds)
+        shutil.rmtree(work / "server")
+        result["local"] = local(work, payload, arguments.rounds)
+    print(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
