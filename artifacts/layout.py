@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import date
 from typing import Any
 
 from artifacts.errors import DataError, UsageError
@@ -11,6 +12,7 @@ from artifacts.paths import is_sha256, segment
 STORE = "store.json"
 BLOBS, MANIFESTS, FINGERPRINTS = "blobs/sha256", "manifests", "fingerprints"
 NAMES, ALIASES, LEASES, ATTEMPTS = "names", "aliases", "leases", "attempts"
+METRICS = "metrics"
 
 
 def blob(sha256: str) -> str:
@@ -56,6 +58,15 @@ def lease(key: str) -> str:
 def attempt(fingerprint: str) -> str:
     """Prefix of the files of unfinished work."""
     return f"{ATTEMPTS}/{_hex(fingerprint)}"
+
+
+def metrics(day: str, sha256: str) -> str:
+    """Key of the measurements of the artifact with this manifest, made on ``day`` (YYYY-MM-DD)."""
+    try:
+        checked = date.fromisoformat(day).isoformat()
+    except ValueError:
+        raise UsageError(f"{day[:80]!r} is no day", "write YYYY-MM-DD") from None
+    return f"{METRICS}/{checked}/{_hex(sha256)}.parquet"
 
 
 def encode(record: dict[str, Any]) -> bytes:

@@ -19,6 +19,7 @@ from artifacts.errors import DataError, UsageError
 from artifacts.fingerprint import sha256_json
 from artifacts.lease import Lease
 from artifacts.manifest import Draft, Manifest, Parent
+from artifacts.metrics import publish_metrics, records_of
 from artifacts.provenance import collect
 from artifacts.redact import redact_text
 from artifacts.ref import ArtifactRef
@@ -221,6 +222,7 @@ class Builder:
             replace_fingerprint=work.stage.id in self.forced,
         )  # fmt: skip
         made, ref = published.manifest, str(published.ref or "")
+        publish_metrics(self.store, made, published.ref, records_of(self.store, made))
         note = "" if before is None else "identical" if before.digest == made.digest else f"now {ref}"
         return result_of(made, "ran", ref, seconds=seconds, note=note, drifted=drifted)
 

@@ -16,12 +16,14 @@ def test_keys_are_as_the_contract_says() -> None:
     assert layout.alias("base", "demo", "prod") == "aliases/base/demo/prod.json"
     assert layout.lease(f"base/{HEX}") == f"leases/base/{HEX}.json"
     assert layout.attempt(HEX) == f"attempts/{HEX}"
+    assert layout.metrics("2026-02-28", HEX) == f"metrics/2026-02-28/{HEX}.parquet"
 
 
 @pytest.mark.parametrize("bad", ["", "..", "a/b", "A", "x\n"])
 def test_no_key_is_made_of_free_text(bad: str) -> None:
     makers = [layout.blob, layout.manifest, layout.attempt, layout.lease]
     makers += [lambda text: layout.fingerprint(text, HEX), lambda text: layout.fingerprint("base", text)]
+    makers += [lambda text: layout.metrics(text, HEX), lambda text: layout.metrics("2026-02-28", text)]
     makers += [lambda text: layout.names("base", text), lambda text: layout.alias("base", "demo", text)]
     for make in makers:
         if make is layout.lease and bad == "a/b":

@@ -1,0 +1,219 @@
+"""What a store holds that a catalog does not know yet, read a few objects at a time.
+
+Versions, manifests and measurements never change, so each is read once; an alias is read again when
+its size changed, which every move does, because it appends to its history.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from artifacts import layout
+from artifacts.atomic import disk_errors
+from artifacts.manifest import Manifest
+from artifacts.metrics import read_metrics, records_of, run_name, table_of
+from artifacts.names import Pointer
+
+if TYPE_CHECKING:
+    from artifacts.backends.base import Backend
+    from artifacts.store import Store
+
+_AT_ONCE = 16  # objects under way
+_BATCH = 256  # Parquet files in memory
+_MAX_DAYS = 31  # one listing for each; beyond this, one of everything is cheaper
+_VERSION = re.compile(r"names/([^/]+)/([^/]+)/v([1-9][0-9]{0,8})\.json")
+_ALIAS = re.compile(r"aliases/([^/]+)/([^/]+)/([^/]+)\.json")
+_METRICS = re.compile(r"metrics/(\d{4}-\d{2}-\d{2})/([0-9a-f]{64})\.parquet")
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a catalog has: keys of versions, sizes of aliases by key, manifests, and which were measured."""
+
+    versions: frozenset[str] = frozenset()
+    aliases: dict[str, int] = field(default_factory=dict)
+    manifests: frozenset[str] = frozenset()
+    measured: frozenset[str] = frozenset()
+    newest_day: str = ""
+
+
+@dataclass(frozen=True)
+class News:
+    """What to read: keys of versions, sizes of aliases by key, and manifest -> day of new measurements."""
+
+    versions: list[str]
+    aliases: dict[str, int]
+    metrics: dict[str, str]
+    is_another_store: bool
+
+    def __bool__(self) -> bool:
+        return bool(self.versions or self.aliases or self.metrics or self.is_another_store)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Rows of the tables ``versions``, ``aliases``, ``manifests`` and ``parents``."""
+
+    versions: list[dict[str, Any]]
+    aliases: list[dict[str, Any]]
+    manifests: list[dict[str, Any]]
+    parents: list[dict[str, Any]]
+    days: dict[str, str]
+
+
+def find_news(store: Store, known: Known) -> News:
+    """List what is new. A store that lost a version is another store at the same place."""
+    versions = {key for key, _ in _list(store.backend, layout.NAMES)}
+    if known.versions - versions:
+        return News([], {}, {}, True)
+    aliases = {
+        key: size
+        for key, size in _list(store.backend, layout.ALIASES)
+        if known.aliases.get(key) != size and _ALIAS.fullmatch(key)
+    }
+    metrics = {}
+    for folder in _folders(known.newest_day):
+        for key, _ in _list(store.backend, folder):
+            if (match := _METRICS.fullmatch(key)) and match[2] not in known.measured:
+                metrics[match[2]] = match[1]
+    new = sorted(key for key in versions - known.versions if _VERSION.fullmatch(key))
+    return News(new, aliases, metrics, False)
+
+
+def read_facts(store: Store, news: News, known: Known) -> Facts:
+    """Read the new versions, aliases and manifests. Raises DataError if one is damaged."""
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        pointers = dict(zip(news.versions, pool.map(lambda key: _pointer(store, key), news.versions),
+                            strict=True))  # fmt: skip
+        wanted: dict[str, Pointer | None] = dict.fromkeys(news.metrics)
+        wanted |= {pointer.manifest: pointer for pointer in pointers.values() if pointer}
+        wanted = {sha256: pointer for sha256, pointer in wanted.items() if sha256 not in known.manifests}
+        found = pool.map(lambda item: _manifest(store, *item), wanted.items())
+        manifests = {sha256: record for sha256, record in zip(wanted, found, strict=True) if record}
+        aliases = list(pool.map(lambda item: _alias_row(store, *item), news.aliases.items()))
+    return Facts(
+        versions=[_version_row(key, pointer) for key, pointer in pointers.items() if pointer],
+        aliases=[row for row in aliases if row],
+        manifests=[_manifest_row(sha256, record) for sha256, record in manifests.items()],
+        parents=[
+            {"manifest": sha256, "role": parent["role"], "parent": parent["ref"],
+             "parent_manifest": parent["manifest"]}
+            for sha256, record in manifests.items() for parent in record["parents"]
+        ],
+        days={sha256: record["created"][:10] for sha256, record in manifests.items()},
+    )  # fmt: skip
+
+
+def read_records(store: Store, days: dict[str, str]) -> Iterator[Any]:
+    """Tables of the records of many manifests (-> day), read from their Parquet files.
+
+    An artifact that has none yet, because its publisher was stopped, has them in ``run/``.
+    """
+    import pyarrow as pa
+
+    items = list(days.items())
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        for start in range(0, len(items), _BATCH):
+            tables = list(pool.map(lambda item: _records(store, *item), items[start : start + _BATCH]))
+            yield pa.concat_tables(tables).combine_chunks()
+
+
+def _list(backend: Backend, folder: str) -> Iterator[tuple[str, int]]:
+    """Keys and sizes under ``folder``. Of files several times faster than ``Backend.list``, which also
+    checks and sorts: with ten thousand names that is what a refresh without news consists of."""
+    root = backend.local_path(folder)
+    if root is None:
+        yield from ((info.key, info.size) for info in backend.list(f"{folder}/"))
+        return
+    pending = [(str(root), folder)]
+    with disk_errors(root):
+        while pending:
+            path, key = pending.pop()
+            try:
+                entries = os.scandir(path)
+            except FileNotFoundError:
+                continue
+            with entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        pending.append((entry.path, f"{key}/{entry.name}"))
+                    elif not entry.name.startswith("."):
+                        yield f"{key}/{entry.name}", entry.stat(follow_symlinks=False).st_size
+
+
+def _folders(newest_day: str) -> Iterable[str]:
+    """Where new measurements are: the days from the one before the newest known, up to tomorrow."""
+    today = datetime.now(UTC).date()
+    if not newest_day:
+        return [layout.METRICS]
+    first = min(date.fromisoformat(newest_day), today) - timedelta(days=1)
+    count = (today - first).days + 2
+    if count > _MAX_DAYS:
+        return [layout.METRICS]
+    return [f"{layout.METRICS}/{first + timedelta(days=number)}" for number in range(count)]
+
+
+def _pointer(store: Store, key: str) -> Pointer | None:
+    data = store.backend.get(key)
+    return None if data is None else Pointer.decode(key, data)
+
+
+def _manifest(store: Store, sha256: str, pointer: Pointer | None) -> dict[str, Any] | None:
+    """A manifest as JSON, its bytes verified; None if it is gone and nothing points to it."""
+    data = store.backend.get(layout.manifest(sha256))
+    if data is not None and Manifest.sha256_of(data) == sha256:
+        record: dict[str, Any] = json.loads(data)
+        if record.get("schema") == 1:
+            return record
+    if pointer is None:
+        return None
+    return store.manifest(pointer).model_dump(mode="json", by_alias=True)  # raises what is wrong with it
+
+
+def _records(store: Store, sha256: str, day: str) -> Any:
+    key = layout.metrics(day, sha256)
+    data = store.backend.get(key)
+    if data is not None:
+        return read_metrics(data, sha256, f"{store.backend.url}/{key}")
+    manifest = store.backend.get(layout.manifest(sha256))
+    return table_of(sha256, [] if manifest is None else records_of(store, Manifest.from_bytes(manifest)))
+
+
+def _version_row(key: str, pointer: Pointer) -> dict[str, Any]:
+    match = _VERSION.fullmatch(key)
+    assert match
+    kind, name, version = match[1], match[2], int(match[3])
+    return {
+        "key": key, "ref": f"{kind}/{name}@v{version}", "kind": kind, "name": name, "version": version,
+        "run": run_name(kind, name, pointer.stage), "manifest": pointer.manifest,
+    }  # fmt: skip
+
+
+def _alias_row(store: Store, key: str, size: int) -> dict[str, Any] | None:
+    match = _ALIAS.fullmatch(key)
+    assert match
+    alias = store.names.alias(match[1], match[2], match[3])
+    if alias is None:
+        return None
+    return {"key": key, "size": size, "kind": match[1], "name": match[2], "alias": match[3],
+            "version": alias.version}  # fmt: skip
+
+
+def _manifest_row(sha256: str, record: dict[str, Any]) -> dict[str, Any]:
+    value = record["metrics"].get(record["key_metric"])
+    sizes = [entry["size"] for entry in (*record["files"], *record["run_files"])]
+    return {
+        "manifest": sha256, "digest": record["digest"], "stage": record["stage"],
+        "fingerprint": record["fingerprint"], "created": record["created"], "bytes": sum(sizes),
+        "commit": record["provenance"]["commit"], "command": record["provenance"]["command"],
+        "config": json.dumps(record["recipe"].get("config", {})), "metrics": json.dumps(record["metrics"]),
+        "key_metric": record["key_metric"],
+        "key_value": float(value) if isinstance(value, int | float) else None,
+    }  # fmt: skip
