@@ -5,9 +5,10 @@ from __future__ import annotations
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from artifacts import lineage as walk
+from artifacts import lineage_formats as formats
 from artifacts.atomic import disk_errors, publish_directory, temporary_name
 from artifacts.errors import DataError, UsageError
 from artifacts.manifest import Manifest
@@ -83,7 +84,15 @@ def show(ref: str, /, *, store: StoreUrl = None, json: Json = False) -> int:
     return 0
 
 
-def lineage(ref: str, /, *, forward: bool = False, store: StoreUrl = None, json: Json = False) -> int:
+def lineage(
+    ref: str,
+    /,
+    *,
+    forward: bool = False,
+    format: Literal["tree", "json", "mermaid", "dot", "html", "openlineage"] = "tree",
+    store: StoreUrl = None,
+    json: Json = False,
+) -> int:
     """Show what an artifact was made from.
 
     Parameters
@@ -92,23 +101,22 @@ def lineage(ref: str, /, *, forward: bool = False, store: StoreUrl = None, json:
         The artifact.
     forward
         Show what was made from it instead.
+    format
+        How to print it: html is a page of its own, openlineage one event a line.
     """
+    if json and format not in ("tree", "json"):
+        raise UsageError(f"--json and --format {format} exclude each other", "give one of them")
     opened = open_store(store)
     graph = walk.descendants(opened, ref) if forward else walk.graph(opened, ref)
-    if json:
+    if json or format == "json":
         print_json(graph)
-        return 0
-    made_from: dict[str, list[str]] = {}
-    for edge in graph["edges"]:
-        made_from.setdefault(edge["child"], []).append(f"{edge['role']}={edge['parent']}")
-    print_table(
-        ("artifact", "digest", "commit", "made from"),
-        [
-            (node["ref"], node["digest"][:12], (node["provenance"]["commit"] or "?")[:12],
-             " ".join(made_from.get(node["ref"], [])))
-            for node in graph["nodes"]
-        ],
-    )  # fmt: skip
+    elif format == "html":
+        print(formats.html(formats.detailed(opened, graph)), end="")
+    elif format == "openlineage":
+        print(formats.openlineage(formats.detailed(opened, graph), opened.backend.url), end="")
+    else:
+        draw = {"tree": formats.tree, "mermaid": formats.mermaid, "dot": formats.dot}[format]
+        print(draw(graph), end="")
     return 0
 
 

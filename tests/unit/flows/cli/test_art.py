@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -83,9 +84,65 @@ def test_lineage_goes_back_to_what_it_was_made_from_and_forward(cli: Cli) -> Non
     assert (forward["root"], forward["edges"]) == ("tokenizer/demo@v1", [edge])
     assert {node["ref"] for node in back["nodes"]} == {"base/demo@v1", "tokenizer/demo@v1"}
     assert document(cli, "lineage", "tokenizer/demo@v2", "--forward")["edges"] == []
-    child, parent = rows(cli("art", "lineage", "base/demo").out)
-    assert child[-1] == "tokenizer=tokenizer/demo@v1"
-    assert parent[0] == "tokenizer/demo@v1"
+
+
+def test_lineage_is_a_tree_unless_told_otherwise(cli: Cli) -> None:
+    digests = {node["ref"]: node["digest"][:12] for node in document(cli, "ls")}
+    text = cli("art", "lineage", "base/demo").out
+    assert cli("art", "lineage", "base/demo", "--format", "tree").out == text
+    head, child, parent = (line.split() for line in text.splitlines())
+    assert head == ["artifact", "read", "as", "digest", "commit"]
+    assert child[:2] == ["base/demo@v1", digests["base/demo@v1"]]
+    assert parent[:4] == ["└─", "tokenizer/demo@v1", "tokenizer", digests["tokenizer/demo@v1"]]
+    forward = cli("art", "lineage", "tokenizer/demo@v1", "--forward").out.splitlines()
+    assert forward[2].split()[:3] == ["└─", "base/demo@v1", "tokenizer"]
+
+
+@pytest.mark.parametrize("forward", [(), ("--forward",)])
+def test_lineage_prints_the_same_json_by_either_option(forward: tuple[str, ...], cli: Cli) -> None:
+    printed = cli("art", "lineage", "tokenizer/demo@v1", *forward, "--json").out
+    assert json.loads(printed).keys() == {"root", "nodes", "edges"}
+    for options in (("--format", "json"), ("--format", "json", "--json")):
+        assert cli("art", "lineage", "tokenizer/demo@v1", *forward, *options).out == printed
+
+
+@pytest.mark.parametrize(
+    ("format", "start", "end"),
+    [("mermaid", "flowchart LR\n", "px\n"), ("dot", "digraph lineage {\n", "}\n"),
+     ("html", "<!doctype html>\n", "</html>\n"), ("openlineage", '{"eventType": "COMPLETE"', "}\n")],
+)  # fmt: skip
+def test_lineage_in_other_formats(format: str, start: str, end: str, cli: Cli) -> None:
+    text = cli("art", "lineage", "base/demo", "--format", format).out
+    assert text.startswith(start)
+    assert text.endswith(end)
+    assert not text.endswith("\n\n")
+    assert {"base/demo@v1", "tokenizer/demo@v1"} <= set(re.findall(r"[a-z]+/demo@v\d", text))
+
+
+def test_lineage_events_name_the_store(cli: Cli, small_home: Path) -> None:
+    lines = cli("art", "lineage", "base/demo", "--format", "openlineage").out.splitlines()
+    made = [json.loads(line)["outputs"][0] for line in lines]
+    assert [dataset["name"] for dataset in made] == ["tokenizer/demo@v1", "base/demo@v1"]
+    assert {dataset["namespace"] for dataset in made} == {(small_home / "store").as_uri()}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [(("--format", "svg"), "svg"), (("--json", "--format", "dot"), "--json and --format dot exclude each")],
+)  # fmt: skip
+def test_lineage_refuses_a_format_that_it_has_not_or_two(
+    options: tuple[str, ...], message: str, cli: Cli
+) -> None:
+    ended = cli("art", "lineage", "base/demo", *options, rc=2)
+    assert message in ended.err
+    assert ended.out == ""
+
+
+def test_lineage_writes_nothing(cli: Cli, small_home: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in small_home.rglob("*")}
+    for format in ("tree", "json", "mermaid", "dot", "html", "openlineage"):
+        cli("art", "lineage", "base/demo", "--format", format)
+    assert {path: path.stat().st_mtime_ns for path in small_home.rglob("*")} == before
 
 
 @pytest.mark.parametrize("ref", [(), ("base/demo",)])
