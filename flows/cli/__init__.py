@@ -15,7 +15,9 @@ def main(argv: list[str] | None = None) -> None:
     """Run one command and exit: 0 ok, 1 failed, 2 usage, 3 bad data, 4 missing resource, 130 interrupted."""
     arguments = sys.argv[1:] if argv is None else argv
     debug = "--debug" in arguments
-    arguments = [argument for argument in arguments if argument != "--debug"]
+    if "--allow-unsafe-store" in arguments:
+        os.environ["NANOCHAT_ALLOW_UNSAFE_STORE"] = "1"  # stages and workers started here shall know it too
+    arguments = [item for item in arguments if item not in ("--debug", "--allow-unsafe-store")]
     try:
         code = _dispatch(arguments)
     except BrokenPipeError:

@@ -6,7 +6,7 @@ from importlib.metadata import version
 
 from cyclopts import App
 
-from flows.cli.commands import ART, COMMANDS
+from flows.cli.commands import COMMANDS, GROUPS
 
 
 def build_app() -> App:
@@ -14,8 +14,9 @@ def build_app() -> App:
     app = App(name="nanochat", version=lambda: version("nanochat-pipeline"), help_format="plaintext")
     for name, (target, text) in COMMANDS.items():
         app.command(target, name=name, help=text)
-    art = App(name="art", help="Artifacts: what was built, from what, and whether it is intact.")
-    for name, (target, text) in ART.items():
-        art.command(target, name=name, help=text)
-    app.command(art)
+    for group, (commands, explanation) in GROUPS.items():
+        inner = App(name=group, help=explanation)
+        for name, (target, text) in commands.items():
+            inner.command(target, name=name, help=text)
+        app.command(inner)
     return app

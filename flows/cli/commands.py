@@ -8,6 +8,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "presets": ("flows.cli.presets:presets", "List the presets."),
     "chat": ("flows.cli.chat:chat", "Talk to a model."),
     "eval": ("flows.cli.evaluate:evaluate", "Evaluate a model."),
+    "metrics": ("flows.cli.metrics:metrics", "Show the newest results, or ask anything in SQL."),
     "doctor": ("flows.cli.doctor:doctor", "Check this machine."),
 }
 
@@ -18,7 +19,19 @@ ART: dict[str, tuple[str, str]] = {
     "verify": ("flows.cli.art:verify", "Check every byte of an artifact, or of the store."),
     "alias": ("flows.cli.art:alias", "Point an alias to an artifact."),
     "get": ("flows.cli.art:get", "Copy an artifact's files into a new folder."),
+    "diff": ("flows.cli.art_move:diff", "Show what differs between two artifacts."),
+    "export": ("flows.cli.art_move:export", "Write an artifact and all that it was made from to one file."),
+    "import": ("flows.cli.art_move:import_", "Store the artifacts of such a file."),
     "gc": ("flows.cli.art:gc", "Remove what nothing refers to any more."),
+}
+
+STORE: dict[str, tuple[str, str]] = {
+    "serve": ("flows.cli.store:serve", "Run a small S3 server on this machine."),
+}
+
+GROUPS: dict[str, tuple[dict[str, tuple[str, str]], str]] = {
+    "art": (ART, "Artifacts: what was built, from what, and whether it is intact."),
+    "store": (STORE, "Where artifacts are kept."),
 }
 
 EXAMPLE = """\
@@ -30,11 +43,13 @@ EXAMPLE = """\
 def overview() -> str:
     """What ``nanochat --help`` prints."""
     entries = {name: text for name, (_, text) in COMMANDS.items()}
-    entries |= {f"art {name}": text for name, (_, text) in ART.items()}
+    for group, (commands, _) in GROUPS.items():
+        entries |= {f"{group} {name}": text for name, (_, text) in commands.items()}
     width = max(map(len, entries))
     lines = [f"  {name:<{width}}  {text}" for name, text in entries.items()]
     return "\n".join([
         "Train a small ChatGPT end to end, as a cached and resumable pipeline.", "",
-        "Usage: nanochat COMMAND [--json] [--debug]", "", *lines, "", "Examples:", EXAMPLE, "",
+        "Usage: nanochat COMMAND [--json] [--debug] [--allow-unsafe-store]", "",
+        *lines, "", "Examples:", EXAMPLE, "",
         "nanochat COMMAND --help explains a command.",
     ])  # fmt: skip

@@ -8,22 +8,24 @@ from typing import Any
 
 import pytest
 
-from flows.cli.commands import ART, COMMANDS
+from flows.cli.commands import COMMANDS, GROUPS
 
 Cli = Callable[..., Any]
-ALL = [(name,) for name in COMMANDS] + [("art", name) for name in ART]
+ALL = {(name,): text for name, (_, text) in COMMANDS.items()}
+ALL |= {(group, name): text for group, (inner, _) in GROUPS.items() for name, (_, text) in inner.items()}
 
 
 @pytest.mark.parametrize("command", ALL, ids=" ".join)
 def test_every_command_explains_itself(command: tuple[str, ...], cli: Cli) -> None:
     out = cli(*command, "--help").out
     assert f"Usage: nanochat {' '.join(command)}" in out
-    assert (ART if len(command) == 2 else COMMANDS)[command[-1]][1] in " ".join(out.split())
+    assert ALL[command] in " ".join(out.split())
 
 
-def test_art_alone_lists_its_commands(cli: Cli) -> None:
-    out = cli("art").out
-    assert all(f" {name} " in out for name in ART)
+@pytest.mark.parametrize("group", GROUPS)
+def test_a_group_alone_lists_its_commands(group: str, cli: Cli) -> None:
+    out = cli(group).out
+    assert all(f" {name} " in out for name in GROUPS[group][0])
 
 
 def test_the_version_is_that_of_the_package(cli: Cli) -> None:
