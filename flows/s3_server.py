@@ -24,7 +24,7 @@ from artifacts.errors import ResourceError
 REGION = "us-east-1"  # SeaweedFS ignores it, and AWS clients want one
 _START_S = 60
 _VOLUME_MB = 1024  # the number of volumes is the free disk over this; at the default of 30 GB, one or two
-_STOP_S = 5  # its filer waits for the volumes that have ended already; every answered write is on disk
+_STOP_S = 2  # its filer waits for the volumes that have ended already; every answered write is on disk
 # One volume at a time for each bucket: the default of seven fills a small disk's quota of volumes.
 _VOLUME_GROWTH = "[master.volume_growth]\ncopy_1 = 1\n"
 

@@ -30,20 +30,19 @@ def test_what_one_machine_built_another_one_finds(
     def statuses(lines: str) -> list[tuple[str, str]]:
         return [(line["stage"], line["status"]) for line in map(json.loads, lines.splitlines())]
 
-    made = statuses(ask("run", "tiny", "--json", home=first).stdout)
-    assert made == [(stage, "ran") for stage in STAGE_IDS]
+    stages = STAGE_IDS[: STAGE_IDS.index("base") + 1]
+    made = statuses(ask("run", "tiny", "--until", "base", "--json", home=first).stdout)
+    assert made == [(stage, "ran") for stage in stages]
     assert not (first / "store").exists()
     before = list_of(url)
 
-    found = statuses(ask("run", "tiny", "--json", home=second).stdout)
-    assert found == [(stage, "cached") for stage in STAGE_IDS]
-    plan = json.loads(ask("plan", "tiny", "--json", home=second).stdout)
-    assert {stage["status"] for stage in plan["stages"]} == {"cached"}
+    found = statuses(ask("run", "tiny", "--until", "base", "--json", home=second).stdout)
+    assert found == [(stage, "cached") for stage in stages]
     assert list_of(url) == before
     assert ask("chat", "-p", "What is 37 + 45?", home=second).stdout
     assert ask("art", "verify", home=second).stdout.strip() == "intact"
-    lineage = json.loads(ask("art", "lineage", "report/tiny", "--json", home=second).stdout)
-    assert {"shards", "tokenizer", "tokens", "base"} <= {node["kind"] for node in lineage["nodes"]}
+    lineage = json.loads(ask("art", "lineage", "base/tiny", "--json", home=second).stdout)
+    assert {"shards", "tokenizer", "tokens", "base"} == {node["kind"] for node in lineage["nodes"]}
 
     victim = next(info.key for info in open_backend(url).list("blobs/") if info.size > 1000)
     open_backend(url).put(victim, b"damaged")

@@ -162,4 +162,4 @@ def test_two_threads_may_read_programs_at_once(repository: Path, request: pytest
         return len(_parse(path).body)
 
     with ThreadPoolExecutor(4) as pool:
-        assert len(set(pool.map(read, range(1000)))) == 1
+        assert len(set(pool.map(read, range(600)))) == 1

@@ -358,6 +358,7 @@ RUN_EVENT = {
         "outputs": {"type": "array", "items": DATASET},
     },
 }  # fmt: skip
+VALIDATOR = jsonschema.Draft202012Validator(RUN_EVENT)
 
 
 def events_of(found: dict, url: str = "s3://bucket/store") -> list[dict]:
@@ -365,7 +366,7 @@ def events_of(found: dict, url: str = "s3://bucket/store") -> list[dict]:
     assert text.endswith("\n")
     events = [json.loads(line) for line in text[:-1].split("\n")]
     for event in events:
-        jsonschema.validate(event, RUN_EVENT, cls=jsonschema.Draft202012Validator)
+        VALIDATOR.validate(event)
     return events
 
 
