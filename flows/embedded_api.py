@@ -23,7 +23,7 @@ _RETRY_AFTER_S = 0.2
 
 def create() -> ASGIApp:
     """For ``uvicorn --factory``."""
-    gc.set_threshold(50_000, 20, 100)  # Prefect's server imports a hundred thousand objects that stay
+    gc.set_threshold(50_000, 20, 100)  # of what an import makes, nearly all stays
     from prefect.server.api.server import create_app
     from prefect.settings import get_current_settings
 
