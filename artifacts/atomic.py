@@ -19,6 +19,8 @@ from artifacts.errors import DataError, ResourceError
 
 TEMPORARY_PREFIX = ".tmp-"
 CHUNK_BYTES = 256 << 10  # fits a core's cache, as it is read, hashed and written one after the other
+# Errors of os.link that a copy mends.
+NO_LINK = {errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS}
 
 _REASONS = {
     errno.ENOSPC: ("no space left on the device", "free some space and run it again"),
@@ -92,12 +94,36 @@ def copy_file(source: Path, path: Path, *, sha256: str, mode: int = 0o644) -> No
 
     def copy(file: BinaryIO) -> None:
         if digest_into(source, file) != sha256:
-            raise DataError(
-                f"{source.name} changed while it was copied", "stop what writes to it and run again"
-            )
+            raise _changed(source)
 
     with _temporary(path, copy, mode) as temporary:
         os.replace(temporary, path)
+
+
+def link_file(source: Path, path: Path, *, hashed: os.stat_result, mode: int = 0o444) -> bool:
+    """Make ``path`` another name of ``source``; False, and nothing is changed, where no link is possible.
+
+    ``hashed``: its state when it was hashed. Raises DataError if it is another one now.
+    """
+    make_directories(path.parent)
+    temporary = path.parent / temporary_name()
+    with disk_errors(path):
+        try:
+            os.link(source, temporary, follow_symlinks=False)
+        except OSError as error:
+            if error.errno in NO_LINK:
+                return False
+            raise
+        try:
+            temporary.chmod(mode)
+            _sync_file(temporary)
+            if _state(temporary.lstat()) != _state(hashed):
+                raise _changed(source)
+            os.replace(temporary, path)
+            sync_directory(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)  # rename leaves it if both are links to one file
+    return True
 
 
 def digest_into(source: Path, target: BinaryIO | None = None) -> str:
@@ -151,6 +177,14 @@ def _temporary(path: Path, fill: Callable[[BinaryIO], None], mode: int) -> Itera
             sync_directory(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def _state(status: os.stat_result) -> tuple[int, int, int]:
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _changed(source: Path) -> DataError:
+    return DataError(f"{source.name} changed while it was stored", "stop what writes to it and run again")
 
 
 def _write(file: BinaryIO, data: bytes | str) -> None:

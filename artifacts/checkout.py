@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from artifacts import layout
-from artifacts.atomic import disk_errors, make_directories, temporary_name
+from artifacts.atomic import NO_LINK, disk_errors, make_directories, temporary_name
 from artifacts.cache import BlobCache
 from artifacts.manifest import FileEntry, Manifest
 from artifacts.names import Pointer
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from artifacts.store import Store
 
 _AT_ONCE = 4  # files under way
-_NO_LINK = {errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS}
 
 
 def checkout(store: Store, manifest: Manifest, view_root: Path) -> Path:
@@ -95,7 +94,7 @@ class _Source:
         except FileNotFoundError:
             return False
         except OSError as error:
-            if error.errno not in _NO_LINK:
+            if error.errno not in NO_LINK:
                 raise
             shutil.copyfile(stored, temporary)
             temporary.chmod(0o444)

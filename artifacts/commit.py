@@ -6,6 +6,7 @@ committers of one fingerprint all end with the artifact of the first.
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,11 +51,12 @@ def commit(
     name: str | None,
     replace_fingerprint: bool,
     lease: Lease | None,
+    take: bool,
 ) -> Published:
     """See ``Store.commit``."""
     winner = None if replace_fingerprint else store.lookup(draft.stage, draft.fingerprint)
     if winner is None:
-        manifest = _upload(store, draft, payload, run, mend=replace_fingerprint)
+        manifest = _upload(store, draft, payload, run, mend=replace_fingerprint, take=take)
         winner = _claim(store, manifest, replace_fingerprint, lease)
     if name is None:
         return Published(None, winner, False)
@@ -63,23 +65,32 @@ def commit(
     return Published(ref, winner, is_new)
 
 
-def _upload(store: Store, draft: Draft, payload: Path, run: Path | None, *, mend: bool) -> Manifest:
+@dataclass(frozen=True)
+class _Source:
+    """A file that is to be stored, and its state when it was hashed."""
+
+    path: Path
+    entry: FileEntry
+    hashed: os.stat_result
+
+
+def _upload(
+    store: Store, draft: Draft, payload: Path, run: Path | None, *, mend: bool, take: bool
+) -> Manifest:
     """Store every file, then the manifest; nothing points to them yet."""
-    files = _entries(payload)
-    run_files = _entries(run) if run else ()
+    sources, run_sources = _sources(payload), _sources(run) if run else []
+    files, run_files = (tuple(source.entry for source in found) for found in (sources, run_sources))
     if not files:
         raise DataError(f"stage {draft.stage} made no file", "an artifact has at least one")
     if any(entry.path.split("/")[0] == RUN_FOLDER for entry in files):
         raise DataError(f"stage {draft.stage} made {RUN_FOLDER}/", "that folder is for logs and records")
     manifest = draft_manifest(draft, files, run_files)
-    sources = {entry: payload / entry.path for entry in files}
-    sources |= {entry: (run or payload) / entry.path for entry in run_files}
-    _put_blobs(store, sources, mend=mend)
+    _put_blobs(store, sources + run_sources, mend=mend, take=take)
     _put_manifest(store, manifest)
     return manifest
 
 
-def _entries(folder: Path) -> tuple[FileEntry, ...]:
+def _sources(folder: Path) -> list[_Source]:
     """Every file of a folder, hashed, sorted by path. Refuses links and names outside the grammar."""
     files: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
@@ -89,20 +100,21 @@ def _entries(folder: Path) -> tuple[FileEntry, ...]:
         if path.is_file():
             files[relative_path(relative)] = path
 
-    def entry(relative: str) -> FileEntry:
-        path = files[relative]
-        return FileEntry(path=relative, size=path.stat().st_size, sha256=digest_into(path))
+    def hashed(item: tuple[str, Path]) -> _Source:
+        relative, path = item
+        state = path.stat()
+        return _Source(path, FileEntry(path=relative, size=state.st_size, sha256=digest_into(path)), state)
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        return tuple(pool.map(entry, files))
+        return list(pool.map(hashed, files.items()))
 
 
-def _put_blobs(store: Store, sources: dict[FileEntry, Path], *, mend: bool) -> None:
+def _put_blobs(store: Store, sources: list[_Source], *, mend: bool, take: bool) -> None:
     """Store the files that are not there yet, a few at a time; ``mend``: also those that are damaged."""
-    by_key = {layout.blob(entry.sha256): (entry, source) for entry, source in sources.items()}
+    by_key = {layout.blob(source.entry.sha256): source for source in sources}
 
     def is_there(key: str) -> bool:
-        entry, _ = by_key[key]
+        entry = by_key[key].entry
         info = store.backend.info(key)
         if info is None or info.size != entry.size:
             return False
@@ -113,13 +125,15 @@ def _put_blobs(store: Store, sources: dict[FileEntry, Path], *, mend: bool) -> N
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         there = pool.map(is_there, by_key)
         kept = keep(store, [key for key, found in zip(by_key, there, strict=True) if found])
-        missing = [item for key, item in by_key.items() if key not in kept]
-        for _ in pool.map(lambda item: _upload_blob(store, *item), missing):
+        missing = [key for key in by_key if key not in kept]
+
+        def upload(key: str) -> None:
+            source = by_key[key]
+            hashed = source.hashed if take else None
+            store.backend.upload(key, source.path, sha256=source.entry.sha256, hashed=hashed)
+
+        for _ in pool.map(upload, missing):
             pass
-
-
-def _upload_blob(store: Store, entry: FileEntry, source: Path) -> None:
-    store.backend.upload(layout.blob(entry.sha256), source, sha256=entry.sha256)
 
 
 def _put_manifest(store: Store, manifest: Manifest) -> None:

@@ -107,16 +107,20 @@ class Store:
         name: str | None = None,
         replace_fingerprint: bool = False,
         lease: Lease | None = None,
+        take: bool = False,
     ) -> Published:
         """Store a finished artifact and name it. May be repeated after a crash at any moment.
 
         If the fingerprint is answered already, that artifact wins and this one is dropped, unless
         ``replace_fingerprint`` (a forced rebuild): then an equal digest keeps the intact old artifact,
         and another one answers from now on. ``lease``: raises LeaseLost if it was taken over.
+        ``take``: nobody writes to these files any more, so a store on the same disk may take links to
+        them instead of copies.
         """
         return commit(
-            self, draft, payload, run, name=name, replace_fingerprint=replace_fingerprint, lease=lease
-        )
+            self, draft, payload, run, name=name, replace_fingerprint=replace_fingerprint, lease=lease,
+            take=take,
+        )  # fmt: skip
 
     def name(self, manifest: Manifest, name: str) -> ArtifactRef:
         """The version of this artifact under a name. Writes only what a crash left undone."""

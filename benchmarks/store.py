@@ -87,10 +87,14 @@ def plain_copy(source: Path, target: Path) -> None:
 
 
 def local(work: Path, payload: Path, rounds: int) -> Any:
-    """A folder as a store. A fresh store each round, so that every byte is new to it."""
+    """A folder as a store. A fresh store each round, so that every byte is new to it.
 
-    def store(number: int) -> Store:
-        return Store(LocalBackend(work / f"store{number}"))
+    ``push`` is what the pipeline does with a finished attempt: its files become the store's by hard links.
+    ``push_copied`` leaves them to their owner.
+    """
+
+    def store(number: int, place: str = "store") -> Store:
+        return Store(LocalBackend(work / f"{place}{number}"))
 
     def pull(number: int) -> None:
         manifest = manifest_of(store(number))
@@ -98,8 +102,10 @@ def local(work: Path, payload: Path, rounds: int) -> Any:
         store(number).checkout(manifest, work / f"views{number}")
 
     return compare(rounds, {
-        "push": (lambda n: store(n).commit(draft(1), payload, name="demo"),
+        "push": (lambda n: store(n).commit(draft(1), payload, name="demo", take=True),
                  lambda n: plain_copy(payload, work / f"copy{n}")),
+        "push_copied": (lambda n: store(n, "copied").commit(draft(1), payload, name="demo"),
+                        lambda n: plain_copy(payload, work / f"again{n}")),
         "pull": (pull, lambda n: plain_copy(work / f"copy{n}", work / f"back{n}")),
     })  # fmt: skip
 
@@ -142,9 +148,9 @@ def unchanged(store: Store, payload: Path) -> Any:
     sent: list[int] = []
     upload = store.backend.upload
 
-    def counted(key: str, source: Path, *, sha256: str) -> None:
+    def counted(key: str, source: Path, **more: Any) -> None:
         sent.append(source.stat().st_size)
-        upload(key, source, sha256=sha256)
+        upload(key, source, **more)
 
     store.backend.upload = counted  # type: ignore[method-assign]
     return {
@@ -186,6 +192,7 @@ def main() -> None:
             os.environ.update(server.environment)
             boto3.Session().client("s3").create_bucket(Bucket=BUCKET)
             result["memory"] = peak_mb(work, arguments.big_mb)
+            os.sync()
             result["s3"] = s3(work, payload, arguments.rounds)
         shutil.rmtree(work / "server")
         result["local"] = local(work, payload, arguments.rounds)

@@ -219,7 +219,7 @@ class Builder:
         before = self._answer(work) if work.stage.id in self.forced else None
         published = self.store.commit(
             draft, attempt / "output", _run_folder(attempt), name=work.name, lease=lease,
-            replace_fingerprint=work.stage.id in self.forced,
+            replace_fingerprint=work.stage.id in self.forced, take=True,
         )  # fmt: skip
         made, ref = published.manifest, str(published.ref or "")
         publish_metrics(self.store, made, published.ref, records_of(self.store, made))

@@ -6,6 +6,7 @@ Keys are legal relative paths (``artifacts.paths.relative_path``). An absent obj
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,8 +53,12 @@ class Backend(Protocol):
     def touch(self, key: str) -> bool:
         """Set the object's age to zero, so that gc spares it; False if that is not possible."""
 
-    def upload(self, key: str, source: Path, *, sha256: str) -> None:
-        """Create or replace the object from a file; DataError if what was read has another sha256."""
+    def upload(self, key: str, source: Path, *, sha256: str, hashed: os.stat_result | None = None) -> None:
+        """Create or replace the object from a file; DataError if what was read has another sha256.
+
+        ``hashed``: the file is finished, and this is its state when it was hashed. It may then become
+        the object itself, by a hard link, instead of being copied.
+        """
 
     def download(self, key: str, target: Path) -> bool:
         """Write the object to a new, read-only file; False if there is none."""

@@ -16,6 +16,7 @@ from artifacts.atomic import (
     copy_file,
     create_file_exclusive,
     disk_errors,
+    link_file,
     make_directories,
     sync_directory,
     write_file,
@@ -102,9 +103,11 @@ class LocalBackend:
                 return False
             return True
 
-    def upload(self, key: str, source: Path, *, sha256: str) -> None:
-        """Create or replace the object from a file, read-only."""
-        copy_file(source, self._path(key), sha256=sha256, mode=0o444)
+    def upload(self, key: str, source: Path, *, sha256: str, hashed: os.stat_result | None = None) -> None:
+        """Create or replace the object from a file, read-only; ``hashed``: by a hard link if possible."""
+        path = self._path(key)
+        if hashed is None or not link_file(source, path, hashed=hashed):
+            copy_file(source, path, sha256=sha256, mode=0o444)
 
     def download(self, key: str, target: Path) -> bool:
         """Copy the object to a new file."""

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 import time
 from collections import Counter
@@ -103,13 +104,13 @@ class MemoryBackend:
             self._set(key, self._objects[key][0])
             return True
 
-    def upload(self, key: str, source: Path, *, sha256: str) -> None:
+    def upload(self, key: str, source: Path, *, sha256: str, hashed: os.stat_result | None = None) -> None:
         """Create or replace the object from a file."""
         with self._call("upload", key), disk_errors(source):
             data = source.read_bytes()
             if hashlib.sha256(data).hexdigest() != sha256:
                 raise DataError(
-                    f"{source.name} changed while it was copied", "stop what writes to it and run again"
+                    f"{source.name} changed while it was stored", "stop what writes to it and run again"
                 )
             self._set(key, data)
 

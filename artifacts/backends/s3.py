@@ -7,6 +7,7 @@ writers could meet: ``If-None-Match`` creates, ``If-Match`` replaces, and 409 or
 
 from __future__ import annotations
 
+import os
 import secrets
 import threading
 from collections.abc import Iterator
@@ -131,7 +132,7 @@ class S3Backend:
             return True
         return False
 
-    def upload(self, key: str, source: Path, *, sha256: str) -> None:
+    def upload(self, key: str, source: Path, *, sha256: str, hashed: os.stat_result | None = None) -> None:
         """Create or replace the object from a file, large ones in parts sent side by side."""
         with s3_errors(self.url):
             upload(self.client, self._at(key), source, sha256)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -136,17 +137,33 @@ def test_what_is_no_artifact_is_refused(make, store: Store, tmp_path: Path) -> N
     assert store.list() == []
 
 
-def test_a_file_that_changes_while_it_is_stored_is_refused(make, store: Store, monkeypatch) -> None:
+@pytest.mark.parametrize("take", [False, True])
+def test_a_file_that_changes_while_it_is_stored_is_refused(
+    make, store: Store, root: Path, monkeypatch, take: bool
+) -> None:
     upload = store.backend.upload
 
-    def late_writer(key: str, source: Path, *, sha256: str) -> None:
+    def late_writer(key: str, source: Path, **more: Any) -> None:
         source.write_bytes(b"changed")
-        upload(key, source, sha256=sha256)
+        upload(key, source, **more)
 
     monkeypatch.setattr(store.backend, "upload", late_writer)
-    with pytest.raises(DataError, match="changed while it was copied"):
-        make.commit()
+    with pytest.raises(DataError, match="changed while it was stored"):
+        store.commit(make.draft(), make.files({"x": b"1"}), name="demo", take=take)
     assert store.list() == []
+    assert not [path for path in (root / "blobs").rglob("*") if path.is_file()]
+
+
+def test_finished_files_are_taken_without_a_copy(make, store: Store, blob_of: Callable) -> None:
+    draft, payload = make.draft(), make.files({"x": b"1"})
+    inode = (payload / "x").stat().st_ino
+    made = store.commit(draft, payload, name="demo", take=True).manifest
+    blob = blob_of(made, "x")
+    assert (blob.stat().st_ino, blob.stat().st_mode & 0o777) == (inode, 0o444)
+    assert store.commit(draft, payload, name="demo", take=True).manifest == made
+    assert store.verify() == []
+    copied = store.commit(make.draft(config={"b": 2}), make.files({"x": b"2"})).manifest
+    assert blob_of(copied, "x").stat().st_nlink == 1
 
 
 @pytest.mark.criterion("T48")

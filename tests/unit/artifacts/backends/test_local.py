@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import multiprocessing
 import os
 import resource
@@ -78,6 +79,22 @@ def test_uploads_are_read_only_files(backend: LocalBackend, tmp_path: Path) -> N
     path = backend.local_path("a")
     assert path is not None
     assert path.stat().st_mode & 0o777 == 0o444
+
+
+@pytest.mark.parametrize("error", [errno.EXDEV, errno.EPERM])
+def test_where_no_link_is_possible_a_finished_file_is_copied(
+    backend: LocalBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(error, os.strerror(error))
+
+    source = tmp_path / "source"
+    source.write_bytes(b"1")
+    monkeypatch.setattr("os.link", refuse)
+    backend.upload("a", source, sha256=hashlib.sha256(b"1").hexdigest(), hashed=source.stat())
+    assert backend.get("a") == b"1"
+    assert source.stat().st_nlink == 1
+    assert os.listdir(backend.root) == ["a"]
 
 
 def test_no_space_is_one_line_and_leaves_nothing(backend: LocalBackend) -> None:
