@@ -73,25 +73,28 @@ class _Source:
     entry: FileEntry
     hashed: os.stat_result
 
+    @property
+    def key(self) -> str:
+        return layout.blob(self.entry.sha256)
+
 
 def _upload(
     store: Store, draft: Draft, payload: Path, run: Path | None, *, mend: bool, take: bool
 ) -> Manifest:
     """Store every file, then the manifest; nothing points to them yet."""
-    sources, run_sources = _sources(payload), _sources(run) if run else []
-    files, run_files = (tuple(source.entry for source in found) for found in (sources, run_sources))
+    files, run_files = _files(payload), _files(run) if run else {}
     if not files:
         raise DataError(f"stage {draft.stage} made no file", "an artifact has at least one")
-    if any(entry.path.split("/")[0] == RUN_FOLDER for entry in files):
+    if any(path.split("/")[0] == RUN_FOLDER for path in files):
         raise DataError(f"stage {draft.stage} made {RUN_FOLDER}/", "that folder is for logs and records")
-    manifest = draft_manifest(draft, files, run_files)
-    _put_blobs(store, sources + run_sources, mend=mend, take=take)
+    entries = _put_files(store, [*files.items(), *run_files.items()], mend=mend, take=take)
+    manifest = draft_manifest(draft, entries[: len(files)], entries[len(files) :])
     _put_manifest(store, manifest)
     return manifest
 
 
-def _sources(folder: Path) -> list[_Source]:
-    """Every file of a folder, hashed, sorted by path. Refuses links and names outside the grammar."""
+def _files(folder: Path) -> dict[str, Path]:
+    """Every file of a folder, sorted by path. Refuses links and names outside the grammar."""
     files: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
         relative = path.relative_to(folder).as_posix()
@@ -99,41 +102,45 @@ def _sources(folder: Path) -> list[_Source]:
             raise DataError(f"{relative} is not a plain file", "an artifact holds files and folders only")
         if path.is_file():
             files[relative_path(relative)] = path
+    return files
 
-    def hashed(item: tuple[str, Path]) -> _Source:
-        relative, path = item
-        state = path.stat()
-        return _Source(path, FileEntry(path=relative, size=state.st_size, sha256=digest_into(path)), state)
+
+def _put_files(
+    store: Store, files: list[tuple[str, Path]], *, mend: bool, take: bool
+) -> tuple[FileEntry, ...]:
+    """Hash the files and store those that are not there yet, a few at a time.
+
+    ``mend``: also those that are there, but damaged.
+    """
+
+    def send(source: _Source) -> None:
+        hashed = source.hashed if take else None
+        store.backend.upload(source.key, source.path, sha256=source.entry.sha256, hashed=hashed)
+
+    def put(item: tuple[str, Path]) -> tuple[_Source, bool]:
+        path, state = item[1], item[1].stat()
+        source = _Source(path, FileEntry(path=item[0], size=state.st_size, sha256=digest_into(path)), state)
+        is_there = _is_there(store, source.entry, mend)
+        if not is_there:
+            send(source)
+        return source, is_there
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        return list(pool.map(hashed, files.items()))
-
-
-def _put_blobs(store: Store, sources: list[_Source], *, mend: bool, take: bool) -> None:
-    """Store the files that are not there yet, a few at a time; ``mend``: also those that are damaged."""
-    by_key = {layout.blob(source.entry.sha256): source for source in sources}
-
-    def is_there(key: str) -> bool:
-        entry = by_key[key].entry
-        info = store.backend.info(key)
-        if info is None or info.size != entry.size:
-            return False
-        # Where a blob is elsewhere, reading it costs what sending it does: only a rebuild looks that deep.
-        look = mend or store.backend.local_path(key) is not None
-        return not look or blob_digest(store.backend, entry.sha256) == entry.sha256
-
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        there = pool.map(is_there, by_key)
-        kept = keep(store, [key for key, found in zip(by_key, there, strict=True) if found])
-        missing = [key for key in by_key if key not in kept]
-
-        def upload(key: str) -> None:
-            source = by_key[key]
-            hashed = source.hashed if take else None
-            store.backend.upload(key, source.path, sha256=source.entry.sha256, hashed=hashed)
-
-        for _ in pool.map(upload, missing):
+        done = list(pool.map(put, files))
+        found = [source for source, was_there in done if was_there]
+        kept = keep(store, [source.key for source in found])
+        for _ in pool.map(send, [source for source in found if source.key not in kept]):
             pass
+    return tuple(source.entry for source, _ in done)
+
+
+def _is_there(store: Store, entry: FileEntry, mend: bool) -> bool:
+    info = store.backend.info(layout.blob(entry.sha256))
+    if info is None or info.size != entry.size:
+        return False
+    # Where a blob is elsewhere, reading it costs what sending it does: only a rebuild looks that deep.
+    look = mend or store.backend.local_path(info.key) is not None
+    return not look or blob_digest(store.backend, entry.sha256) == entry.sha256
 
 
 def _put_manifest(store: Store, manifest: Manifest) -> None:
