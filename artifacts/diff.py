@@ -24,10 +24,14 @@ def diff(store: Store, a: str | ArtifactRef, b: str | ArtifactRef) -> dict[str, 
     what else made the recipe. ``files``: path -> sha256. Raises ResourceError if there is no such artifact.
     """
     (ref_a, left), (ref_b, right) = store.resolve(a), store.resolve(b)
+    return {"a": _head(ref_a, left), "b": _head(ref_b, right), **differences(left, right)}
+
+
+def differences(left: Manifest, right: Manifest) -> dict[str, dict[str, Any]]:
+    """The sections of ``diff`` alone."""
     recipe_a, recipe_b = left.recipe, right.recipe
     provenance_a, provenance_b = (item.provenance.model_dump(mode="json") for item in (left, right))
     return {
-        "a": _head(ref_a, left), "b": _head(ref_b, right),
         "config": _differences(recipe_a.get("config", {}), recipe_b.get("config", {})),
         "inputs": _inputs(left, right),
         "code": _differences(_code(recipe_a), _code(recipe_b)),

@@ -16,6 +16,8 @@ ART: dict[str, tuple[str, str]] = {
     "ls": ("flows.cli.art:ls", "List artifacts."),
     "show": ("flows.cli.art:show", "Show one artifact: recipe, files, metrics, aliases."),
     "lineage": ("flows.cli.art:lineage", "Show what an artifact was made from, or what was made from it."),
+    "why": ("flows.cli.art_rebuild:why", "Say in plain words how an artifact came to be."),
+    "reproduce": ("flows.cli.art_rebuild:reproduce", "Build it again in a fresh place and compare digests."),
     "verify": ("flows.cli.art:verify", "Check every byte of an artifact, or of the store."),
     "alias": ("flows.cli.art:alias", "Point an alias to an artifact."),
     "get": ("flows.cli.art:get", "Copy an artifact's files into a new folder."),
