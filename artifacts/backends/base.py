@@ -7,7 +7,7 @@ Keys are legal relative paths (``artifacts.paths.relative_path``). An absent obj
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -31,6 +31,9 @@ class Backend(Protocol):
 
     def get(self, key: str) -> bytes | None:
         """The object, or None."""
+
+    def get_many(self, keys: Sequence[str]) -> Iterator[bytes | None]:
+        """What ``get`` says of each key, in order; for many small objects."""
 
     def put(self, key: str, data: bytes) -> None:
         """Create or replace the object."""

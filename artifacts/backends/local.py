@@ -7,7 +7,7 @@ import fcntl
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -53,6 +53,10 @@ class LocalBackend:
                 raise
             with open(descriptor, "rb") as file:
                 return file.read()
+
+    def get_many(self, keys: Sequence[str]) -> Iterator[bytes | None]:
+        """The objects, in order."""
+        return map(self.get, keys)
 
     def put(self, key: str, data: bytes) -> None:
         """Create or replace the object."""

@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +58,10 @@ class MemoryBackend:
         """The object, or None."""
         with self._call("get", key):
             return self._objects.get(key, (None, 0.0))[0]
+
+    def get_many(self, keys: Sequence[str]) -> Iterator[bytes | None]:
+        """The objects, in order."""
+        return map(self.get, keys)
 
     def put(self, key: str, data: bytes) -> None:
         """Create or replace the object."""

@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from artifacts.backends.base import ObjectInfo
+from artifacts.backends.s3_bulk import AT_ONCE, BulkReader, Page
 from artifacts.backends.s3_errors import s3_errors, status_of
 from artifacts.backends.s3_transfer import ATTEMPTS, download, fetch_object, upload
 from artifacts.errors import ResourceError
@@ -45,22 +47,41 @@ class S3Backend:
         return f"s3://{self.bucket}/{self._prefix}".rstrip("/")
 
     @cached_property
+    def _session(self) -> Any:
+        import boto3
+
+        with s3_errors(self.url):
+            return boto3.Session()
+
+    @cached_property
     def client(self) -> Any:
         """The boto3 client; made at first use, safe to share between threads."""
-        import boto3
+        return self._client(ATTEMPTS)
+
+    @cached_property
+    def _patient_client(self) -> Any:
+        """For what was asked once already."""
+        return self._client(ATTEMPTS - 1)
+
+    @cached_property
+    def _bulk(self) -> BulkReader:
+        with s3_errors(self.url):
+            return BulkReader(self._session, self.client, self.bucket)
+
+    def _client(self, attempts: int) -> Any:
         from botocore.config import Config
 
         config = Config(
             connect_timeout=5,
             read_timeout=30,
             max_pool_connections=32,
-            retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+            retries={"mode": "standard", "total_max_attempts": attempts},
             # Blobs carry their own sha256; everything else is small.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
         )
         with s3_errors(self.url):
-            return boto3.Session().client("s3", config=config)
+            return self._session.client("s3", config=config)
 
     def get(self, key: str) -> bytes | None:
         """The object, or None."""
@@ -100,18 +121,42 @@ class S3Backend:
             return None
         return ObjectInfo(key, head["ContentLength"], _age_s(_server_time(head), head["LastModified"]))
 
+    def get_many(self, keys: Sequence[str]) -> Iterator[bytes | None]:
+        """The objects, in order, several under way at once."""
+        with s3_errors(self.url):
+            bulk = self._bulk
+
+        def get(key: str) -> bytes | None:
+            at = self._at(key)
+            found = bulk.get(at["Key"])
+            if found is None:
+                with self._absent_is_none():
+                    found, _ = fetch_object(self._patient_client, at)
+            return found
+
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            yield from pool.map(get, keys)
+
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """The objects under ``prefix``, in order of their keys."""
-        pages = self.client.get_paginator("list_objects_v2").paginate(
-            Bucket=self.bucket, Prefix=self._prefix + prefix
-        )
+        token: str | None = None
+        while True:
+            page = self._bulk.page(self._prefix + prefix, token) or self._page(prefix, token)
+            for key, size, changed in page.objects:
+                if not key.endswith("/"):
+                    yield ObjectInfo(key.removeprefix(self._prefix), size, _age_s(page.now, changed))
+            token = page.token
+            if not token:
+                return
+
+    def _page(self, prefix: str, token: str | None) -> Page:
+        more = {"ContinuationToken": token} if token else {}
         with s3_errors(self.url):
-            for page in pages:
-                now = _server_time(page)
-                for item in page.get("Contents", ()):
-                    key = item["Key"].removeprefix(self._prefix)
-                    if not key.endswith("/"):
-                        yield ObjectInfo(key, item["Size"], _age_s(now, item["LastModified"]))
+            page = self._patient_client.list_objects_v2(
+                Bucket=self.bucket, Prefix=self._prefix + prefix, **more
+            )
+        objects = [(item["Key"], item["Size"], item["LastModified"]) for item in page.get("Contents", ())]
+        return Page(objects, _server_time(page), page.get("NextContinuationToken"))
 
     def delete(self, key: str) -> bool:
         """Remove the object; False if there was none."""

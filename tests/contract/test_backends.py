@@ -48,6 +48,15 @@ def test_what_is_put_is_got(backend: Backend) -> None:
         assert 0 <= info.age_s < 60
 
 
+def test_many_objects_are_got_in_order(backend: Backend) -> None:
+    objects = {f"many/{number}": str(number).encode() * number for number in range(40)}
+    for key, data in objects.items():
+        backend.put(key, data)
+    keys = [*reversed(objects), "many/absent", "many/7", "many/7"]
+    assert list(backend.get_many(keys)) == [objects.get(key) for key in keys]
+    assert list(backend.get_many([])) == []
+
+
 def test_an_absent_object_is_a_value(backend: Backend, tmp_path: Path) -> None:
     assert backend.get("a/b") is None
     assert backend.info("a/b") is None
