@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from artifacts.archive import MAX_MEMBERS, export, import_
+from artifacts.archive import MAX_MEMBERS
+from artifacts.archive_export import export
+from artifacts.archive_import import import_
 from artifacts.errors import DataError
 from artifacts.fingerprint import recipe, sha256_json
 from artifacts.manifest import Draft

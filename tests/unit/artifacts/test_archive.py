@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from artifacts import archive, layout
-from artifacts.archive import export, import_
+from artifacts.archive_export import export
+from artifacts.archive_import import import_
 from artifacts.backends import Backend
 from artifacts.backends.memory import Fault, MemoryBackend
 from artifacts.errors import DataError, ResourceError, UsageError
@@ -165,7 +166,7 @@ def test_a_name_that_is_taken_gets_a_new_version(family: dict, store: Store, mak
     assert there.resolve("tokenizer/demo@v1")[1] == mine.manifest
     assert there.resolve("tokenizer/demo")[1].digest == family["tokenizer"].manifest.digest
     assert there.verify() == []
-    again = archive.export(there, "base/demo", tmp_path / "b.tar")
+    again = export(there, "base/demo", tmp_path / "b.tar")
     assert "tokenizer/demo@v2" in {str(ref) for ref, _ in again.names}  # its name there, not the recorded one
 
 
