@@ -21,9 +21,7 @@ from artifacts.archive_import import import_
 from artifacts.backends import Backend
 from artifacts.backends.memory import Fault, MemoryBackend
 from artifacts.errors import DataError, ResourceError, UsageError
-from artifacts.fingerprint import recipe, sha256_json
 from artifacts.lineage import graph
-from artifacts.manifest import Draft
 from artifacts.store import Store
 
 ALL = {"base/demo@v1", "tokenizer/demo@v1", "shards/demo@v1"}
@@ -417,13 +415,12 @@ def test_names_are_printed_on_one_line(family: dict, store: Store, other: Store,
 
 
 @pytest.fixture(scope="module")
-def packed(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+def packed(tmp_path_factory: pytest.TempPathFactory, draft: Callable) -> bytes:
     """A small archive."""
-    folder, payload = tmp_path_factory.mktemp("packed"), recipe("base", 1, {}, inputs={}, modules={})
+    folder = tmp_path_factory.mktemp("packed")
     (folder / "a").write_bytes(b"a" * 600)
     store = in_memory()
-    draft = Draft(stage="base", kind="base", fingerprint=sha256_json(payload), recipe=payload)
-    store.commit(draft, folder, name="demo")
+    store.commit(draft(), folder, name="demo")
     export(store, "base/demo", folder / "a.tar")
     return (folder / "a.tar").read_bytes()
 
