@@ -7,7 +7,6 @@ its size changed, which every move does, because it appends to its history.
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,13 +15,11 @@ from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from artifacts import layout
-from artifacts.atomic import disk_errors
 from artifacts.manifest import Manifest
 from artifacts.metrics import read_metrics, records_of, run_name, table_of
 from artifacts.names import Pointer
 
 if TYPE_CHECKING:
-    from artifacts.backends.base import Backend
     from artifacts.store import Store
 
 _AT_ONCE = 16  # objects under way
@@ -70,18 +67,18 @@ class Facts:
 
 def find_news(store: Store, known: Known) -> News:
     """List what is new. A store that lost a version is another store at the same place."""
-    versions = {key for key, _ in _list(store.backend, layout.NAMES)}
+    versions = {info.key for info in store.backend.list(f"{layout.NAMES}/")}
     if known.versions - versions:
         return News([], {}, {}, True)
     aliases = {
-        key: size
-        for key, size in _list(store.backend, layout.ALIASES)
-        if known.aliases.get(key) != size and _ALIAS.fullmatch(key)
+        info.key: info.size
+        for info in store.backend.list(f"{layout.ALIASES}/")
+        if known.aliases.get(info.key) != info.size and _ALIAS.fullmatch(info.key)
     }
     metrics = {}
     for folder in _folders(known.newest_day):
-        for key, _ in _list(store.backend, folder):
-            if (match := _METRICS.fullmatch(key)) and match[2] not in known.measured:
+        for info in store.backend.list(f"{folder}/"):
+            if (match := _METRICS.fullmatch(info.key)) and match[2] not in known.measured:
                 metrics[match[2]] = match[1]
     new = sorted(key for key in versions - known.versions if _VERSION.fullmatch(key))
     return News(new, aliases, metrics, False)
@@ -123,29 +120,6 @@ def read_records(store: Store, days: dict[str, str]) -> Iterator[Any]:
         for start in range(0, len(items), _BATCH):
             tables = list(pool.map(lambda item: _records(store, *item), items[start : start + _BATCH]))
             yield pa.concat_tables(tables).combine_chunks()
-
-
-def _list(backend: Backend, folder: str) -> Iterator[tuple[str, int]]:
-    """Keys and sizes under ``folder``. Of files several times faster than ``Backend.list``, which also
-    checks and sorts: with ten thousand names that is what a refresh without news consists of."""
-    root = backend.local_path(folder)
-    if root is None:
-        yield from ((info.key, info.size) for info in backend.list(f"{folder}/"))
-        return
-    pending = [(str(root), folder)]
-    with disk_errors(root):
-        while pending:
-            path, key = pending.pop()
-            try:
-                entries = os.scandir(path)
-            except FileNotFoundError:
-                continue
-            with entries:
-                for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        pending.append((entry.path, f"{key}/{entry.name}"))
-                    elif not entry.name.startswith("."):
-                        yield f"{key}/{entry.name}", entry.stat(follow_symlinks=False).st_size
 
 
 def _folders(newest_day: str) -> Iterable[str]:

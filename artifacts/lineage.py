@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from artifacts.store import Store
 
 Graph = dict[str, Any]
+Node = dict[str, Any]
 _Neighbours = list[tuple[str, Manifest, str]]  # (ref, manifest, role)
 
 
@@ -39,13 +40,56 @@ def descendants(store: Store, ref: str | ArtifactRef) -> Graph:
     return _walk(store, ref, lambda manifest: children[manifest.digest], upwards=False)
 
 
-def node(ref: str, manifest: Manifest) -> dict[str, Any]:
+def node(ref: str, manifest: Manifest) -> Node:
     """One artifact as commands print it."""
     provenance = manifest.provenance.model_dump(mode="json")
     return {
         "ref": ref, "kind": manifest.kind, "digest": manifest.digest, "stage": manifest.stage,
         "config": manifest.recipe.get("config", {}), "provenance": provenance,
     }  # fmt: skip
+
+
+def detailed(store: Store, graph: Graph) -> Graph:
+    """The graph with more of each manifest in its node.
+
+    That is ``manifest`` (its sha256), ``created``, ``bytes``, ``files`` (how many), ``metrics``,
+    ``key_metric``, ``parents`` (role, ref, digest of all, also of those outside the graph).
+    """
+    pointers: dict[str, Pointer] = {}
+    nodes = []
+    for known in graph["nodes"]:  # a child comes before its parents, so they are found without their names
+        pointer = pointers.get(known["ref"]) or store.names.find(known["ref"]).pointer
+        manifest = store.manifest(pointer)
+        for parent in manifest.parents:
+            pointers.setdefault(parent.ref, Pointer.to_parent(parent))
+        parents = [{"role": item.role, "ref": item.ref, "digest": item.digest} for item in manifest.parents]
+        more = {
+            "manifest": pointer.manifest, "created": manifest.created, "bytes": manifest.total_bytes,
+            "files": len(manifest.all_files()), "metrics": manifest.metrics,
+            "key_metric": manifest.key_metric, "parents": parents,
+        }  # fmt: skip
+        nodes.append(known | more)
+    return graph | {"nodes": nodes}
+
+
+def oldest_first(graph: Graph) -> list[Node]:
+    """The nodes, each after its parents."""
+    nodes = {node["ref"]: node for node in graph["nodes"]}
+    parents: dict[str, list[str]] = defaultdict(list)
+    for edge in graph["edges"]:
+        parents[edge["child"]].append(edge["parent"])
+    order: dict[str, Node] = {}
+    entered: set[str] = set()
+    pending = [(ref, False) for ref in reversed(nodes)]
+    while pending:
+        ref, is_left = pending.pop()
+        if is_left:
+            order[ref] = nodes[ref]
+        elif ref not in entered:
+            entered.add(ref)
+            pending.append((ref, True))
+            pending.extend((parent, False) for parent in reversed(parents[ref]))
+    return list(order.values())
 
 
 def _walk(

@@ -12,7 +12,8 @@ from pathlib import Path
 from artifacts.errors import UsageError
 
 _SEGMENT = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
-_FILE_SEGMENT = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._+=-]{0,126}[A-Za-z0-9_+=-])?")
+_FILE_SEGMENT = r"[A-Za-z0-9_][A-Za-z0-9._+=-]{0,127}(?<!\.)"
+_RELATIVE_PATH = re.compile(rf"(?=.{{1,1024}}\Z){_FILE_SEGMENT}(?:/{_FILE_SEGMENT})*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -35,12 +36,17 @@ def is_sha256(text: str) -> bool:
     return _SHA256.fullmatch(text) is not None
 
 
-def relative_path(text: str) -> str:
-    """``text`` itself if it is a legal relative path of an object or of a file in an artifact.
+def is_relative_path(text: str) -> bool:
+    """True for a legal relative path of an object or of a file in an artifact.
 
     Slash-separated segments of letters, digits and . _ + = -; none is empty, hidden, or ``..``.
     """
-    if len(text) > 1024 or not all(_FILE_SEGMENT.fullmatch(part) for part in text.split("/")):
+    return _RELATIVE_PATH.fullmatch(text) is not None
+
+
+def relative_path(text: str) -> str:
+    """``text`` itself if it ``is_relative_path``."""
+    if not is_relative_path(text):
         raise UsageError(
             f"path {text[:80]!r} is not allowed", "use letters, digits and . _ + = - between slashes"
         )

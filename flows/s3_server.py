@@ -11,15 +11,12 @@ import os
 import secrets
 import shutil
 import socket
-import subprocess
 import sys
-import time
-from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from types import TracebackType
 
 from artifacts.atomic import make_directories, write_file
 from artifacts.errors import ResourceError
+from flows.server_process import ServerProcess
 
 REGION = "us-east-1"  # SeaweedFS ignores it, and AWS clients want one
 _START_S = 60
@@ -39,7 +36,7 @@ class S3Server:
         self.folder, self.host = folder.absolute(), host
         self.port, *self._ports = _free_ports(host, port)
         self._program = program
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: ServerProcess | None = None
 
     @property
     def environment(self) -> dict[str, str]:
@@ -59,17 +56,13 @@ class S3Server:
         write_file(self.folder / "master.toml", _VOLUME_GROWTH)
         self._keys()
         with (self.folder / "server.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "flows.exec_wrapper", "SIGTERM", *self._command(data)],
-                cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                env={**os.environ, "NANOCHAT_PARENT_PID": str(os.getpid())},
+            self._process = ServerProcess(
+                self._command(data), self.host, self.port, "/healthz", {},
+                cwd=self.folder, stdout=log, stderr=log,
             )  # fmt: skip
-        deadline = time.monotonic() + _START_S
-        while not self._answers():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                self.stop()
-                raise ResourceError("SeaweedFS did not start", f"its log: {self.folder / 'server.log'}")
-            time.sleep(0.1)
+        if not self._process.becomes_ready(_START_S):
+            self.stop()
+            raise ResourceError("SeaweedFS did not start", f"its log: {self.folder / 'server.log'}")
 
     def wait(self) -> int:
         """Until it ends; its exit code."""
@@ -78,22 +71,14 @@ class S3Server:
 
     def stop(self) -> None:
         """End it; by force if it takes too long."""
-        if self._process is None:
-            return
-        self._process.terminate()
-        try:
-            self._process.wait(_STOP_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        if self._process is not None:
+            self._process.stop(_STOP_S)
 
     def __enter__(self) -> S3Server:
         self.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def _command(self, data: Path) -> list[str]:
@@ -120,16 +105,6 @@ class S3Server:
             write_file(path, json.dumps({"identities": [identity]}), mode=0o600)
         credentials = json.loads(path.read_bytes())["identities"][0]["credentials"][0]
         return credentials["accessKey"], credentials["secretKey"]
-
-    def _answers(self) -> bool:
-        connection = HTTPConnection(self.host, self.port, timeout=5)
-        try:
-            connection.request("GET", "/healthz")
-            return connection.getresponse().status == 200
-        except (OSError, HTTPException):
-            return False
-        finally:
-            connection.close()
 
 
 def _free_ports(host: str, first: int) -> list[int]:

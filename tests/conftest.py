@@ -16,12 +16,15 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
 
 from artifacts.backends import Backend, open_backend
 from artifacts.backends.memory import MemoryBackend
+from artifacts.fingerprint import recipe, sha256_json
+from artifacts.manifest import Draft
 from flows.s3_server import S3Server
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -137,6 +140,26 @@ def nanochat() -> Callable[..., subprocess.CompletedProcess[str]]:
         return done
 
     return run
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """This test's own NANOCHAT_HOME; it is not there yet."""
+    monkeypatch.setenv("NANOCHAT_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.fixture(scope="session")
+def draft() -> Callable[..., Draft]:
+    """``draft("base", {"depth": 4})``: what a store is told of an artifact; another config, another one."""
+
+    def make(stage: str = "base", config: dict[str, Any] | None = None, **fields: Any) -> Draft:
+        payload = recipe(stage, 1, {"depth": 4} if config is None else config, inputs={}, modules={})
+        return Draft(
+            stage=stage, fingerprint=sha256_json(payload), recipe=payload, **({"kind": stage} | fields)
+        )
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from operator import attrgetter
 from pathlib import Path
 
 from artifacts.atomic import (
@@ -22,8 +23,8 @@ from artifacts.atomic import (
     write_file,
 )
 from artifacts.backends.base import ObjectInfo
-from artifacts.errors import DataError, UsageError
-from artifacts.paths import relative_path
+from artifacts.errors import DataError
+from artifacts.paths import is_relative_path, relative_path
 
 _LOCK = ".lock"
 
@@ -78,13 +79,13 @@ class LocalBackend:
 
     def info(self, key: str) -> ObjectInfo | None:
         """Size and age of the object, or None."""
-        return self._info(self._path(key), key)
+        return _info(key, self._path(key))
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """The objects under ``prefix``, in order of their keys."""
-        folder = self._path(prefix.rstrip("/")) if prefix else self.root
-        found = [info for info in self._walk(folder) if _is_key(info.key)]
-        yield from sorted(found, key=lambda info: info.key)
+        folder = f"{relative_path(prefix.rstrip('/'))}/" if prefix else ""
+        found = [info for info in self._walk(folder) if is_relative_path(info.key)]
+        yield from sorted(found, key=attrgetter("key"))
 
     def delete(self, key: str) -> bool:
         """Remove the object; False if there was none."""
@@ -132,7 +133,7 @@ class LocalBackend:
 
     def leftovers(self) -> Iterator[ObjectInfo]:
         """Temporary files of killed writers."""
-        for info in self._walk(self.root):
+        for info in self._walk(""):
             if info.key.rpartition("/")[2].startswith(TEMPORARY_PREFIX):
                 yield info
 
@@ -144,21 +145,17 @@ class LocalBackend:
     def _path(self, key: str) -> Path:
         return self.root / relative_path(key)
 
-    def _walk(self, folder: Path) -> Iterator[ObjectInfo]:
-        for parent, _, names in os.walk(folder, onerror=_raise_but_absent):
-            for name in names:
-                path = Path(parent, name)
-                if info := self._info(path, path.relative_to(self.root).as_posix()):
+    def _walk(self, folder: str) -> Iterator[ObjectInfo]:
+        """Every file under ``folder`` ("" or with a slash at its end). Links to folders are left out."""
+        pending = [folder]
+        while pending:
+            folder = pending.pop()
+            for entry in _entries(f"{self.root}/{folder}"):
+                key = folder + entry.name
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(f"{key}/")
+                elif not (entry.is_symlink() and os.path.isdir(entry)) and (info := _info(key, entry)):
                     yield info
-
-    @staticmethod
-    def _info(path: Path, key: str) -> ObjectInfo | None:
-        with disk_errors(path):
-            try:
-                status = path.lstat()
-            except FileNotFoundError:
-                return None
-        return ObjectInfo(key, status.st_size, max(0.0, time.time() - status.st_mtime))
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -169,15 +166,22 @@ class LocalBackend:
             yield
 
 
-def _is_key(text: str) -> bool:
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    """What is in a folder; nothing if it is absent."""
+    with disk_errors(Path(folder)):
+        try:
+            with os.scandir(folder) as entries:
+                return list(entries)
+        except FileNotFoundError:
+            return []
+
+
+def _info(key: str, place: Path | os.DirEntry[str]) -> ObjectInfo | None:
     try:
-        relative_path(text)
-    except UsageError:
-        return False
-    return True
-
-
-def _raise_but_absent(error: OSError) -> None:
-    if not isinstance(error, FileNotFoundError):
-        with disk_errors(Path(str(error.filename))):
-            raise error
+        status = place.stat(follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    except OSError:
+        with disk_errors(Path(place)):
+            raise
+    return ObjectInfo(key, status.st_size, max(0.0, time.time() - status.st_mtime))

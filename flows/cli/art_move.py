@@ -6,7 +6,8 @@ import json as text
 from pathlib import Path
 from typing import Any
 
-from artifacts import archive
+from artifacts.archive_export import export as write_archive
+from artifacts.archive_import import checked
 from artifacts.diff import SECTIONS
 from artifacts.diff import diff as compare
 from artifacts.errors import UsageError
@@ -36,7 +37,7 @@ def export(
     opened = open_store(store)
     if file.exists():
         raise UsageError(f"{file} exists", "name a new file")
-    index = archive.export(opened, ref, file, with_lineage=lineage)
+    index = write_archive(opened, ref, file, with_lineage=lineage)
     size = file.stat().st_size
     refs = [str(found) for found, _ in index.names]
     if json:
@@ -55,7 +56,7 @@ def import_(file: Path, /, *, store: StoreUrl = None, json: Json = False) -> int
     file
         The file; it may come from anywhere, but a later run takes what is imported for cached.
     """
-    with archive.checked(file) as found:
+    with checked(file) as found:
         made = found.put_into(Store.open(store or Settings().store))
     if json:
         print_json({"artifact": str(made[0].ref), "imported": [

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from artifacts.archive import MAX_MEMBERS, export, import_
+from artifacts.archive import MAX_MEMBERS
+from artifacts.archive_export import export
+from artifacts.archive_import import import_
 from artifacts.errors import DataError
-from artifacts.fingerprint import recipe, sha256_json
-from artifacts.manifest import Draft
 from artifacts.store import Store
 
 WRITTEN_AT_MOST = 50 << 20
@@ -26,18 +26,15 @@ Content = list[tuple[tarfile.TarInfo, bytes]]
 
 
 @pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+def store(home: Path, tmp_path: Path, draft: Callable, monkeypatch: pytest.MonkeyPatch) -> Store:
     """A store with one artifact; everything that is written anywhere lies under ``tmp_path``."""
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
-    monkeypatch.setenv("NANOCHAT_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path / "temporary")
-    payload = recipe("base", 1, {}, inputs={}, modules={})
     (tmp_path / "payload").mkdir()
     (tmp_path / "payload" / "model.bin").write_bytes(b"weights")
     store = Store.open(str(tmp_path / "store"))
-    draft = Draft(stage="base", kind="base", fingerprint=sha256_json(payload), recipe=payload)
-    store.commit(draft, tmp_path / "payload", name="demo")
+    store.commit(draft(), tmp_path / "payload", name="demo")
     return store
 
 

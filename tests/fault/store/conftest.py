@@ -1,15 +1,19 @@
-"""An S3 server that fails as planned: a proxy before a good one."""
+"""Numbered artifacts, and an S3 server that fails as planned: a proxy before a good one."""
 
 from __future__ import annotations
 
 import http.client
 import os
+import random
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+
+from artifacts.manifest import Draft
 
 Plan = Callable[[str, str], str | None]
 ERROR = "<?xml version='1.0'?><Error><Code>{code}</Code><Message>planned</Message></Error>"
@@ -111,6 +115,30 @@ def _send(
 
 def _hang_up(request: BaseHTTPRequestHandler) -> None:
     request.close_connection = True
+
+
+class Numbered:
+    """Artifacts by number: the same number, the same draft; the same seed, the same files."""
+
+    def __init__(self, draft: Callable[..., Draft]) -> None:
+        self._draft = draft
+
+    def draft(self, number: int) -> Draft:
+        return self._draft(config={"number": number})
+
+    def files(self, folder: Path, seed: int, size: int = 1000) -> Path:
+        """The folder, with two files of that size and one that is the same for every seed."""
+        folder.mkdir(parents=True, exist_ok=True)
+        rng = random.Random(seed)
+        for name in ("a.bin", "b.bin"):
+            (folder / name).write_bytes(rng.randbytes(size))
+        (folder / "same.json").write_text("{}")
+        return folder
+
+
+@pytest.fixture
+def make(draft: Callable[..., Draft]) -> Numbered:
+    return Numbered(draft)
 
 
 @pytest.fixture

@@ -18,12 +18,11 @@ from artifacts.backends import Backend, open_backend
 from artifacts.backends.memory import ANY, Fault, MemoryBackend
 from artifacts.commit import Published
 from artifacts.errors import DataError
-from artifacts.fingerprint import recipe, sha256_json
 from artifacts.lease import Lease, LeaseLost
-from artifacts.manifest import Draft
 from artifacts.process import Process
 from artifacts.store import Store
 
+pytestmark = pytest.mark.usefixtures("home")
 FORK = multiprocessing.get_context("fork")
 
 
@@ -31,41 +30,24 @@ class Killed(BaseException):
     """The process ended here."""
 
 
-@pytest.fixture(autouse=True)
-def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NANOCHAT_HOME", str(tmp_path / "home"))
-
-
 @pytest.fixture
 def store(backend: Backend) -> Store:
     return Store(backend)
 
 
-def draft(number: int) -> Draft:
-    payload = recipe("base", 1, {"number": number}, inputs={}, modules={})
-    return Draft(stage="base", kind="base", fingerprint=sha256_json(payload), recipe=payload)
-
-
-def payload(folder: Path, seed: int, size: int = 1000) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    rng = random.Random(seed)
-    for name in ("a.bin", "b.bin"):
-        (folder / name).write_bytes(rng.randbytes(size))
-    (folder / "same.json").write_text("{}")
-    return folder
-
-
 @pytest.fixture
-def made(store: Store, tmp_path: Path) -> Published:
-    return store.commit(draft(1), payload(tmp_path / "one", 1), name="demo")
+def made(store: Store, tmp_path: Path, make) -> Published:
+    return store.commit(make.draft(1), make.files(tmp_path / "one", 1), name="demo")
 
 
-def test_a_round_trip(store: Store, made: Published, tmp_path: Path) -> None:
-    again = store.commit(draft(2), payload(tmp_path / "two", 2), name="demo")
+def test_a_round_trip(store: Store, made: Published, tmp_path: Path, make) -> None:
+    again = store.commit(make.draft(2), make.files(tmp_path / "two", 2), name="demo")
     assert (str(made.ref), str(again.ref)) == ("base/demo@v1", "base/demo@v2")
     assert store.resolve("base/demo")[1] == again.manifest
     assert str(store.set_alias("base/demo@v1", "prod")) == "base/demo@v1"
-    assert store.resolve("base/demo@prod")[1] == store.lookup("base", draft(1).fingerprint) == made.manifest
+    assert (
+        store.resolve("base/demo@prod")[1] == store.lookup("base", make.draft(1).fingerprint) == made.manifest
+    )
     view = store.checkout(made.manifest, tmp_path / "views")
     assert {path: digest_into(view / path) for path in made.manifest.all_files()} == {
         path: entry.sha256 for path, entry in made.manifest.all_files().items()
@@ -77,17 +59,17 @@ def test_a_round_trip(store: Store, made: Published, tmp_path: Path) -> None:
 
 
 def test_what_is_there_is_not_sent_again(
-    store: Store, made: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: Store, made: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make
 ) -> None:
     sent: list[str] = []
     upload = store.backend.upload
     monkeypatch.setattr(
         store.backend, "upload", lambda key, *args, **kw: sent.append(key) or upload(key, *args, **kw)
     )
-    store.commit(draft(2), payload(tmp_path / "one", 1), name="other")
+    store.commit(make.draft(2), make.files(tmp_path / "one", 1), name="other")
     assert sent == []
     (tmp_path / "one" / "a.bin").write_bytes(b"new")
-    store.commit(draft(3), tmp_path / "one", name="other")
+    store.commit(make.draft(3), tmp_path / "one", name="other")
     assert len(sent) == 1
 
 
@@ -112,7 +94,7 @@ def test_any_damage_is_found(store: Store, made: Published) -> None:
 
 @pytest.mark.criterion("T44")
 def test_a_damaged_blob_is_refused_by_who_would_read_it(
-    store: Store, made: Published, tmp_path: Path
+    store: Store, made: Published, tmp_path: Path, make
 ) -> None:
     entry = made.manifest.all_files()["a.bin"]
     key = f"blobs/sha256/{entry.sha256[:2]}/{entry.sha256}"
@@ -121,19 +103,19 @@ def test_a_damaged_blob_is_refused_by_who_would_read_it(
     store.backend.put(key, data[:-1] + bytes([data[-1] ^ 1]))
     with pytest.raises(DataError, match=r"base/demo@v1 is damaged: a\.bin"):
         store.checkout(made.manifest, tmp_path / "views")
-    store.commit(draft(1), tmp_path / "one", name="demo", replace_fingerprint=True)
+    store.commit(make.draft(1), tmp_path / "one", name="demo", replace_fingerprint=True)
     assert store.verify() == []
     assert (store.checkout(made.manifest, tmp_path / "views") / "a.bin").read_bytes() == data
 
 
 @pytest.mark.criterion("T41")
-def test_concurrent_committers_end_with_one_artifact(store: Store, tmp_path: Path) -> None:
-    folders = [payload(tmp_path / str(seed), seed) for seed in range(8)]
+def test_concurrent_committers_end_with_one_artifact(store: Store, tmp_path: Path, make) -> None:
+    folders = [make.files(tmp_path / str(seed), seed) for seed in range(8)]
     barrier, found = threading.Barrier(8), []
 
     def work(folder: Path) -> None:
         barrier.wait(60)
-        found.append(store.commit(draft(1), folder, name="demo"))
+        found.append(store.commit(make.draft(1), folder, name="demo"))
 
     threads = [threading.Thread(target=work, args=(folder,)) for folder in folders]
     for thread in threads:
@@ -142,12 +124,12 @@ def test_concurrent_committers_end_with_one_artifact(store: Store, tmp_path: Pat
         thread.join()
     assert len({(str(published.ref), published.manifest.hex) for published in found}) == 1
     assert len(found) == 8
-    assert store.lookup("base", draft(1).fingerprint) == found[0].manifest
+    assert store.lookup("base", make.draft(1).fingerprint) == found[0].manifest
     assert store.verify() == []
 
 
 @pytest.mark.criterion("T48")
-def test_a_woken_holder_may_not_commit(store: Store, tmp_path: Path) -> None:
+def test_a_woken_holder_may_not_commit(store: Store, tmp_path: Path, make) -> None:
     now = [0.0]
     elsewhere = Process(host="another machine", pid=1, start="1")
     paused = Lease(store, "base/x", interval_s=10, process=elsewhere)
@@ -160,27 +142,27 @@ def test_a_woken_holder_may_not_commit(store: Store, tmp_path: Path) -> None:
     assert heir.try_acquire()
     assert heir.fence > paused.fence
     with pytest.raises(LeaseLost):
-        store.commit(draft(1), payload(tmp_path / "one", 1), name="demo", lease=paused)
-    assert store.lookup("base", draft(1).fingerprint) is None
-    assert store.commit(draft(1), tmp_path / "one", name="demo", lease=heir).new_version
+        store.commit(make.draft(1), make.files(tmp_path / "one", 1), name="demo", lease=paused)
+    assert store.lookup("base", make.draft(1).fingerprint) is None
+    assert store.commit(make.draft(1), tmp_path / "one", name="demo", lease=heir).new_version
 
 
 @pytest.mark.criterion("T42")
 @pytest.mark.parametrize("applied", [False, True], ids=["before", "after"])
-def test_the_end_of_the_process_at_each_step_of_a_commit(applied: bool, tmp_path: Path) -> None:
+def test_the_end_of_the_process_at_each_step_of_a_commit(applied: bool, tmp_path: Path, make) -> None:
     """Memory knows its calls: each of them, in turn, is the last one."""
-    folder, step, reached = payload(tmp_path / "one", 1), 0, True
+    folder, step, reached = make.files(tmp_path / "one", 1), 0, True
     while reached:
         step += 1
         backend = MemoryBackend(faults=[Fault(ANY, step, applied, Killed)])
         store, reached = Store(backend), False
         try:
-            store.commit(draft(1), folder, name="demo")
+            store.commit(make.draft(1), folder, name="demo")
         except Killed:
             reached = True
         backend.faults.clear()
         assert store.verify() == [], step
-        published = store.commit(draft(1), folder, name="demo")
+        published = store.commit(make.draft(1), folder, name="demo")
         assert str(published.ref) == "base/demo@v1"
         assert store.resolve("base/demo")[1] == published.manifest
     assert step > 15
@@ -189,14 +171,14 @@ def test_the_end_of_the_process_at_each_step_of_a_commit(applied: bool, tmp_path
 @pytest.mark.criterion("T42")
 @pytest.mark.needs("weed")
 def test_sigkills_during_pushes_to_a_bucket(
-    weed: dict[str, str], s3_place: Callable[[dict[str, str]], str], tmp_path: Path
+    weed: dict[str, str], s3_place: Callable[[dict[str, str]], str], tmp_path: Path, make
 ) -> None:
     url, rng = s3_place(weed), random.Random(42)
-    folders = [payload(tmp_path / str(seed), seed, size=9_000_000) for seed in range(2)]
+    folders = [make.files(tmp_path / str(seed), seed, size=9_000_000) for seed in range(2)]
     killed, number, longest_s = 0, 0, 1.0
 
     def push(number: int) -> None:
-        Store(open_backend(url)).commit(draft(number), folders[number % 2], name="demo")
+        Store(open_backend(url)).commit(make.draft(number), folders[number % 2], name="demo")
 
     while killed < 10 and number < 30:
         number += 1
@@ -212,8 +194,8 @@ def test_sigkills_during_pushes_to_a_bucket(
     assert killed == 10
     assert store.verify() == []
     for again in range(1, number + 1):
-        store.commit(draft(again), folders[again % 2], name="demo")
-        assert store.lookup("base", draft(again).fingerprint)
+        store.commit(make.draft(again), folders[again % 2], name="demo")
+        assert store.lookup("base", make.draft(again).fingerprint)
     store.gc(grace_s=-1)
     assert store.verify() == []
     assert list(store.backend.leftovers()) == []

@@ -14,8 +14,6 @@ import pytest
 from artifacts import commit as commit_module
 from artifacts import layout
 from artifacts.backends.memory import MemoryBackend
-from artifacts.fingerprint import recipe, sha256_json
-from artifacts.manifest import Draft
 from artifacts.store import Store
 
 GRACE_S = 3600.0
@@ -36,42 +34,32 @@ class JitteryBackend(MemoryBackend):
             yield
 
 
-def draft(number: int) -> Draft:
-    payload = recipe("base", 1, {"number": number}, inputs={}, modules={})
-    return Draft(stage="base", kind="base", fingerprint=sha256_json(payload), recipe=payload)
-
-
-def survives(seed: int, payload: Path) -> bool:
+def survives(seed: int, payload: Path, make) -> bool:
     """An artifact that nothing refers to any more is collected while another one with its bytes is made."""
     backend = JitteryBackend(seed)
     store = Store(backend)
-    old = store.commit(draft(1), payload).manifest
+    old = store.commit(make.draft(1), payload).manifest
     backend.delete(layout.fingerprint("base", old.fingerprint))
     backend.now += 2 * GRACE_S
     gc = threading.Thread(target=store.gc, kwargs={"grace_s": GRACE_S})
-    push = threading.Thread(target=store.commit, args=(draft(2), payload), kwargs={"name": "demo"})
+    push = threading.Thread(target=store.commit, args=(make.draft(2), payload), kwargs={"name": "demo"})
     for thread in random.Random(seed).sample([gc, push], 2):
         thread.start()
     gc.join()
     push.join()
-    return store.resolve("base/demo")[1].fingerprint == draft(2).fingerprint and store.verify() == []
-
-
-@pytest.fixture
-def payload(tmp_path: Path) -> Path:
-    folder = tmp_path / "payload"
-    folder.mkdir()
-    for name in ("a", "b", "c"):
-        (folder / name).write_text(name)
-    return folder
+    return store.resolve("base/demo")[1].fingerprint == make.draft(2).fingerprint and store.verify() == []
 
 
 @pytest.mark.criterion("T49")
-def test_no_interleaving_loses_a_blob(payload: Path) -> None:
-    assert [seed for seed in range(200) if not survives(seed, payload)] == []
+def test_no_interleaving_loses_a_blob(tmp_path: Path, make) -> None:
+    payload = make.files(tmp_path / "payload", 0)
+    assert [seed for seed in range(200) if not survives(seed, payload, make)] == []
 
 
 @pytest.mark.criterion("T49")
-def test_without_the_lease_this_harness_loses_some(payload: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_lease_this_harness_loses_some(
+    tmp_path: Path, make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    payload = make.files(tmp_path / "payload", 0)
     monkeypatch.setattr(commit_module, "keep", lambda store, keys: set(keys))
-    assert not all(survives(seed, payload) for seed in range(50))
+    assert not all(survives(seed, payload, make) for seed in range(50))

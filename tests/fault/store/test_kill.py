@@ -16,8 +16,6 @@ from pathlib import Path
 import pytest
 
 from artifacts.errors import ResourceError, UsageError
-from artifacts.fingerprint import recipe, sha256_json
-from artifacts.manifest import Draft
 from artifacts.ref import ArtifactRef
 from artifacts.store import Store
 
@@ -26,8 +24,7 @@ STEPS = ("mkdir", "fsync", "fchmod", "replace", "link", "utime")
 
 
 @pytest.fixture(autouse=True)
-def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NANOCHAT_HOME", str(tmp_path / "home"))
+def _home(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # a kill loses nothing that was written
 
 
@@ -36,22 +33,8 @@ def store(tmp_path: Path) -> Store:
     return Store.open(str(tmp_path / "store"))
 
 
-def draft(number: int) -> Draft:
-    payload = recipe("base", 1, {"number": number}, inputs={}, modules={})
-    return Draft(stage="base", kind="base", fingerprint=sha256_json(payload), recipe=payload)
-
-
-def payload(folder: Path, seed: int, size: int = 50_000) -> Path:
-    folder.mkdir(parents=True)
-    rng = random.Random(seed)
-    for name in ("a.bin", "b.bin"):
-        (folder / name).write_bytes(rng.randbytes(size))
-    (folder / "same.json").write_text("{}")
-    return folder
-
-
-def commit_one(store: Store, folders: list[Path], number: int) -> None:
-    store.commit(draft(number), folders[number % len(folders)], name=f"demo{number % 3}")
+def commit_one(store: Store, folders: list[Path], number: int, make) -> None:
+    store.commit(make.draft(number), folders[number % len(folders)], name=f"demo{number % 3}")
 
 
 def killed_child(action: Callable[[], object], delay_s: float | None = None) -> bool:
@@ -66,29 +49,31 @@ def killed_child(action: Callable[[], object], delay_s: float | None = None) -> 
 
 
 @pytest.mark.criterion("T42")
-def test_sigkill_at_random_moments_of_commits(store: Store, tmp_path: Path) -> None:
+def test_sigkill_at_random_moments_of_commits(store: Store, tmp_path: Path, make) -> None:
     rng = random.Random(42)
-    folders = [payload(tmp_path / "payloads" / str(seed), seed) for seed in range(4)]
+    folders = [make.files(tmp_path / "payloads" / str(seed), seed, size=50_000) for seed in range(4)]
     longest_s, killed, number = 0.1, 0, 0
     while killed < 60 and number < 120:
         number += 1
-        was_killed = killed_child(partial(commit_one, store, folders, number), rng.uniform(0, longest_s))
+        was_killed = killed_child(
+            partial(commit_one, store, folders, number, make), rng.uniform(0, longest_s)
+        )
         longest_s *= 1.1 if was_killed else 0.8  # so that kills fall into the commit on any machine
         killed += was_killed
         assert store.verify() == [], number
     assert killed == 60
     for again in range(1, number + 1):
-        commit_one(store, folders, again)
-        assert store.lookup("base", draft(again).fingerprint) is not None
+        commit_one(store, folders, again, make)
+        assert store.lookup("base", make.draft(again).fingerprint) is not None
     store.gc(grace_s=0)
     assert store.verify() == []
     assert list(store.backend.leftovers()) == []
 
 
 @pytest.mark.criterion("T42")
-def test_sigkill_before_each_step_of_a_commit(store: Store, tmp_path: Path) -> None:
+def test_sigkill_before_each_step_of_a_commit(store: Store, tmp_path: Path, make) -> None:
     """Every system call that changes the disk, in turn, is the last thing that the process did not do."""
-    folder = payload(tmp_path / "payload", 0, size=100)
+    folder = make.files(tmp_path / "payload", 0, size=100)
     step, reached = 0, True
     while reached:
         step += 1
@@ -104,12 +89,12 @@ def test_sigkill_before_each_step_of_a_commit(store: Store, tmp_path: Path) -> N
                     return real(*args, **kwargs)
 
                 setattr(os, name, counted)
-            store.commit(draft(step), folder, name=f"n{step}")
+            store.commit(make.draft(step), folder, name=f"n{step}")
 
         reached = killed_child(commit_until)
         assert store.verify() == [], step
-        answer = store.lookup("base", draft(step).fingerprint)
-        published = store.commit(draft(step), folder, name=f"n{step}")
+        answer = store.lookup("base", make.draft(step).fingerprint)
+        published = store.commit(make.draft(step), folder, name=f"n{step}")
         assert str(published.ref) == f"base/n{step}@v1"
         assert answer in (None, published.manifest)
         assert store.resolve(f"base/n{step}")[1] == published.manifest
@@ -138,15 +123,15 @@ def test_a_writer_in_place_does_not_survive_this_harness(tmp_path: Path) -> None
 
 
 @pytest.mark.criterion("T41")
-def test_concurrent_committers_of_one_fingerprint(store: Store, tmp_path: Path) -> None:
+def test_concurrent_committers_of_one_fingerprint(store: Store, tmp_path: Path, make) -> None:
     workers, rounds = 8, 10
-    folders = [payload(tmp_path / "payloads" / str(seed), seed, size=1000) for seed in range(workers)]
+    folders = [make.files(tmp_path / "payloads" / str(seed), seed, size=1000) for seed in range(workers)]
     barrier, results = FORK.Barrier(workers), FORK.SimpleQueue()
 
     def work(index: int) -> None:
         for number in range(rounds):
             barrier.wait(60)
-            published = store.commit(draft(number), folders[index], name="demo")
+            published = store.commit(make.draft(number), folders[index], name="demo")
             results.put((number, str(published.ref), published.manifest.hex, published.manifest.digest))
 
     processes = [FORK.Process(target=work, args=(index,), daemon=True) for index in range(workers)]
@@ -160,7 +145,7 @@ def test_concurrent_committers_of_one_fingerprint(store: Store, tmp_path: Path) 
         answers = {answer for answer in found if answer[0] == number}
         assert len(answers) == 1
         ((_, ref, manifest, _),) = answers
-        winner = store.lookup("base", draft(number).fingerprint)
+        winner = store.lookup("base", make.draft(number).fingerprint)
         assert winner is not None
         assert winner.hex == manifest
         assert store.resolve(ref)[1].digest == winner.digest
@@ -168,14 +153,14 @@ def test_concurrent_committers_of_one_fingerprint(store: Store, tmp_path: Path) 
     assert store.verify() == []
 
 
-def test_a_full_disk_leaves_the_old_artifacts_intact(store: Store, tmp_path: Path) -> None:
-    old = store.commit(draft(1), payload(tmp_path / "old", 1), name="demo")
-    folder, outcome = payload(tmp_path / "new", 2, size=1_000_000), FORK.SimpleQueue()
+def test_a_full_disk_leaves_the_old_artifacts_intact(store: Store, tmp_path: Path, make) -> None:
+    old = store.commit(make.draft(1), make.files(tmp_path / "old", 1), name="demo")
+    folder, outcome = make.files(tmp_path / "new", 2, size=1_000_000), FORK.SimpleQueue()
 
     def commit_with_little_space() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
         try:
-            store.commit(draft(2), folder, name="demo")
+            store.commit(make.draft(2), folder, name="demo")
         except ResourceError as error:
             outcome.put(str(error))
 
@@ -186,11 +171,11 @@ def test_a_full_disk_leaves_the_old_artifacts_intact(store: Store, tmp_path: Pat
     assert list(store.backend.leftovers()) == []
     assert store.verify() == []
     assert store.resolve("base/demo")[1] == old.manifest
-    assert str(store.commit(draft(2), folder, name="demo").ref) == "base/demo@v2"
+    assert str(store.commit(make.draft(2), folder, name="demo").ref) == "base/demo@v2"
 
 
 @pytest.mark.criterion("T45")
-def test_hostile_names_never_write_outside_the_root(store: Store, tmp_path: Path) -> None:
+def test_hostile_names_never_write_outside_the_root(store: Store, tmp_path: Path, make) -> None:
     rng = random.Random(45)
     parts = [
         "..",
@@ -210,7 +195,7 @@ def test_hostile_names_never_write_outside_the_root(store: Store, tmp_path: Path
         "sha256:",
     ]
     parts += [" ", "\n", "x" * 300, "$HOME", "*", "-", "latest", ".json", "\ud800", "name"]
-    manifest = store.commit(draft(1), payload(tmp_path / "payload", 0, size=10), name="demo").manifest
+    manifest = store.commit(make.draft(1), make.files(tmp_path / "payload", 0, size=10), name="demo").manifest
     uses: list[Callable[[str], object]] = [
         ArtifactRef.parse, store.drop_attempt, store.attempt_dir, store.resolve,
         lambda text: store.lookup(text, "0" * 64), lambda text: store.lookup("base", text),

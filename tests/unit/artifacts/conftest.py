@@ -13,7 +13,6 @@ from hypothesis import HealthCheck, settings
 
 from artifacts.backends import LocalBackend
 from artifacts.commit import Published
-from artifacts.fingerprint import recipe, sha256_json
 from artifacts.manifest import Draft, Manifest, Parent
 from artifacts.store import Store
 
@@ -24,15 +23,9 @@ settings.load_profile("busy machine")
 class Factory:
     """Makes drafts and payload folders, and commits both."""
 
-    def __init__(self, store: Store, folder: Path) -> None:
-        self.store, self._folder, self._count = store, folder, itertools.count()
-
-    def draft(self, stage: str = "base", config: dict[str, Any] | None = None, **fields: Any) -> Draft:
-        payload = recipe(stage, 1, config or {"depth": 4}, inputs={}, modules={})
-        return Draft(
-            stage=stage, kind=fields.pop("kind", stage), fingerprint=sha256_json(payload), recipe=payload,
-            **fields,
-        )  # fmt: skip
+    def __init__(self, store: Store, folder: Path, draft: Callable[..., Draft]) -> None:
+        self.store, self.draft = store, draft
+        self._folder, self._count = folder, itertools.count()
 
     def files(self, files: dict[str, bytes]) -> Path:
         folder = self._folder / str(next(self._count))
@@ -59,8 +52,7 @@ class Factory:
 
 
 @pytest.fixture(autouse=True)
-def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NANOCHAT_HOME", str(tmp_path / "home"))
+def _home(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # only a power cut would miss it
 
 
@@ -77,8 +69,8 @@ def root(store: Store) -> Path:
 
 
 @pytest.fixture
-def make(store: Store, tmp_path: Path) -> Factory:
-    return Factory(store, tmp_path / "payloads")
+def make(store: Store, tmp_path: Path, draft: Callable[..., Draft]) -> Factory:
+    return Factory(store, tmp_path / "payloads", draft)
 
 
 @pytest.fixture

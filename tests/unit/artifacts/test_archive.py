@@ -16,13 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from artifacts import archive, layout
-from artifacts.archive import export, import_
+from artifacts.archive_export import export
+from artifacts.archive_import import import_
 from artifacts.backends import Backend
 from artifacts.backends.memory import Fault, MemoryBackend
 from artifacts.errors import DataError, ResourceError, UsageError
-from artifacts.fingerprint import recipe, sha256_json
 from artifacts.lineage import graph
-from artifacts.manifest import Draft
 from artifacts.store import Store
 
 ALL = {"base/demo@v1", "tokenizer/demo@v1", "shards/demo@v1"}
@@ -165,7 +164,7 @@ def test_a_name_that_is_taken_gets_a_new_version(family: dict, store: Store, mak
     assert there.resolve("tokenizer/demo@v1")[1] == mine.manifest
     assert there.resolve("tokenizer/demo")[1].digest == family["tokenizer"].manifest.digest
     assert there.verify() == []
-    again = archive.export(there, "base/demo", tmp_path / "b.tar")
+    again = export(there, "base/demo", tmp_path / "b.tar")
     assert "tokenizer/demo@v2" in {str(ref) for ref, _ in again.names}  # its name there, not the recorded one
 
 
@@ -416,13 +415,12 @@ def test_names_are_printed_on_one_line(family: dict, store: Store, other: Store,
 
 
 @pytest.fixture(scope="module")
-def packed(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+def packed(tmp_path_factory: pytest.TempPathFactory, draft: Callable) -> bytes:
     """A small archive."""
-    folder, payload = tmp_path_factory.mktemp("packed"), recipe("base", 1, {}, inputs={}, modules={})
+    folder = tmp_path_factory.mktemp("packed")
     (folder / "a").write_bytes(b"a" * 600)
     store = in_memory()
-    draft = Draft(stage="base", kind="base", fingerprint=sha256_json(payload), recipe=payload)
-    store.commit(draft, folder, name="demo")
+    store.commit(draft(), folder, name="demo")
     export(store, "base/demo", folder / "a.tar")
     return (folder / "a.tar").read_bytes()
 

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from artifacts import paths
@@ -31,6 +32,27 @@ def test_hostile_paths_and_names_are_refused(text: str, tmp_path: Path) -> None:
 )
 def test_ordinary_files_are_allowed(text: str, tmp_path: Path) -> None:
     assert paths.safe_join(tmp_path, text) == tmp_path / text
+
+
+SEGMENT = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._+=-]{0,126}[A-Za-z0-9_+=-])?")
+PARTS = st.one_of(
+    st.text(st.sampled_from("aZ0_.+=-/~ \n\0é"), max_size=6),
+    st.builds(lambda length, end: "a" * length + end, st.integers(120, 130), st.sampled_from(["", ".", "-"])),
+)
+
+
+@given(st.lists(PARTS, max_size=10))
+@example(["a" * 128])
+@example(["a" * 129])
+def test_a_path_is_legal_if_it_is_not_too_long_and_each_of_its_segments_is(parts: list[str]) -> None:
+    text = "/".join(parts)
+    legal = len(text) <= 1024 and all(SEGMENT.fullmatch(part) for part in text.split("/"))
+    assert paths.is_relative_path(text) is legal
+
+
+@pytest.mark.parametrize(("length", "legal"), [(1024, True), (1025, False)])
+def test_a_path_is_no_longer_than_s3_allows(length: int, legal: bool) -> None:
+    assert paths.is_relative_path(("a" * 99 + "/") * 10 + "b" * (length - 1000)) is legal
 
 
 @given(st.text(st.sampled_from("ab./\\%-_~\0:\u2024 "), max_size=20))

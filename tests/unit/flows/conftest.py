@@ -51,12 +51,6 @@ def recorder() -> Recorder:
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("NANOCHAT_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
-
-
-@pytest.fixture
 def make_builder(home: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Builder]:
     """``make_builder(first={"text": "x"}, forced={"first"})``: a builder over fake configs."""
     monkeypatch.setattr("flows.identity.program_digests", lambda *_: ({"fake": "0" * 64}, False))

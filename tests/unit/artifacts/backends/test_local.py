@@ -7,7 +7,9 @@ import hashlib
 import multiprocessing
 import os
 import resource
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -69,6 +71,69 @@ def test_a_symbolic_link_is_not_followed(backend: LocalBackend, tmp_path: Path) 
     (backend.root / "link").symlink_to(tmp_path / "secret")
     with pytest.raises(DataError, match="symbolic link"):
         backend.get("link")
+
+
+def test_what_a_linked_folder_holds_is_not_listed(backend: LocalBackend, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "b").write_text("secret")
+    (tmp_path / "elsewhere" / ".tmp-1").write_text("torn")
+    backend.put("a/b", b"x")
+    (backend.root / "a" / "folder").symlink_to(tmp_path / "elsewhere")
+    (backend.root / "a" / "file").symlink_to(tmp_path / "elsewhere" / "b")
+    (backend.root / "a" / "loop").symlink_to("loop")
+    assert [info.key for info in backend.list("")] == [
+        "a/b",
+        "a/file",
+        "a/loop",
+    ]  # reading these says why not
+    assert list(backend.leftovers()) == []
+
+
+def test_what_no_key_names_is_not_listed(backend: LocalBackend) -> None:
+    backend.put("a/b", b"x")
+    for name in (".hidden/b", "a/~", "a/b c", "a/c./d"):
+        (backend.root / name).parent.mkdir(exist_ok=True)
+        (backend.root / name).write_bytes(b"")
+    assert [info.key for info in backend.list("")] == ["a/b"]
+
+
+def test_what_vanishes_while_it_is_listed_is_left_out(
+    backend: LocalBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key in ("a/b", "a/gone", "gone/c"):
+        backend.put(key, b"x")
+    real = os.scandir
+
+    @contextmanager
+    def scandir_then_remove(folder: str) -> Iterator[list[os.DirEntry[str]]]:
+        with real(folder) as entries:
+            found = list(entries)
+        for path in Path(folder).glob("gone"):
+            path.rename(tmp_path / uuid.uuid4().hex)
+        yield found
+
+    monkeypatch.setattr(os, "scandir", scandir_then_remove)
+    assert [info.key for info in backend.list("")] == ["a/b"]
+
+
+def test_a_folder_that_may_not_be_listed_is_no_empty_one(backend: LocalBackend) -> None:
+    backend.put("a/b", b"x")
+    backend.put("file", b"x")
+    with pytest.raises(ResourceError, match="a part of the path is a file"):
+        list(backend.list("file/"))
+
+    def list_as_someone() -> None:
+        (backend.root / "a").chmod(0)
+        if os.geteuid() == 0:
+            os.setuid(65534)
+        list(backend.list("a/"))
+
+    try:
+        error = in_child(list_as_someone)
+        assert isinstance(error, ResourceError)
+        assert "a: permission denied" in error.message
+    finally:
+        (backend.root / "a").chmod(0o700)
 
 
 def test_uploads_are_read_only_files(backend: LocalBackend, tmp_path: Path) -> None:

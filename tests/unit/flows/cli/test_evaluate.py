@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from artifacts.fingerprint import recipe, sha256_json
 from artifacts.manifest import Draft, Manifest, Parent
 from artifacts.store import Store
 from flows.build import Builder, Work
@@ -28,24 +27,23 @@ def builders() -> list[Builder]:
 
 
 @pytest.fixture
-def works(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, builders: list[Builder]) -> list[Work]:
+def works(
+    home: Path, tmp_path: Path, draft: Callable[..., Draft], monkeypatch: pytest.MonkeyPatch,
+    builders: list[Builder],
+) -> list[Work]:  # fmt: skip
     """What would be built, in a store with shards, tokens of them, a base model and an sft model."""
     store = Store.open()
     made: dict[str, Manifest] = {}
     for kind, sources in {"shards": [], "tokens": ["shards"], "base": ["tokens"], "sft": ["base"]}.items():
-        payload = recipe(kind, 1, {}, inputs={}, modules={})
         parents = tuple(
             Parent(
                 role=source, ref=f"{source}/tiny@v1", digest=made[source].digest, manifest=made[source].hex
             )
             for source in sources
         )
-        draft = Draft(
-            stage=kind, kind=kind, fingerprint=sha256_json(payload), recipe=payload, parents=parents
-        )
         (tmp_path / kind).mkdir()
         (tmp_path / kind / "data.txt").write_text(kind)
-        made[kind] = store.commit(draft, tmp_path / kind, None, name="tiny").manifest
+        made[kind] = store.commit(draft(kind, parents=parents), tmp_path / kind, None, name="tiny").manifest
     works: list[Work] = []
 
     def build(self: Builder, work: Work, observer: object) -> StageResult:
