@@ -29,16 +29,16 @@ class GcReport:
 
 
 def collect(store: Store, *, dry_run: bool, grace_s: float) -> GcReport:
-    """Remove unreferenced manifests and blobs, finished attempts and leftovers older than ``grace_s``.
+    """Remove unreferenced manifests, blobs, signatures, finished attempts, leftovers older than ``grace_s``.
 
     The grace period protects commits under way: they create each object that they use, or ``keep`` it.
     Raises DataError, and removes nothing, if a damaged manifest hides what it refers to.
     """
     sizes: dict[str, int] = {}
     kept = _referenced(store)
-    for prefix in (layout.MANIFESTS, layout.BLOBS):
+    for prefix in (layout.MANIFESTS, layout.BLOBS, layout.SIGNATURES):
         for info in store.backend.list(f"{prefix}/"):
-            if info.key not in kept and info.age_s > grace_s:
+            if layout.lives_with(info.key) not in kept and info.age_s > grace_s:
                 sizes[info.key] = info.size
     attempts = _finished_attempts(store, grace_s)
     leftovers = {info.key: info.size for info in store.backend.leftovers() if info.age_s > grace_s}

@@ -12,7 +12,7 @@ from artifacts.paths import is_sha256, segment
 STORE = "store.json"
 BLOBS, MANIFESTS, FINGERPRINTS = "blobs/sha256", "manifests", "fingerprints"
 NAMES, ALIASES, LEASES, ATTEMPTS = "names", "aliases", "leases", "attempts"
-METRICS = "metrics"
+METRICS, SIGNATURES = "metrics", "signatures"
 
 
 def blob(sha256: str) -> str:
@@ -67,6 +67,16 @@ def metrics(day: str, sha256: str) -> str:
     except ValueError:
         raise UsageError(f"{day[:80]!r} is no day", "write YYYY-MM-DD") from None
     return f"{METRICS}/{checked}/{_hex(sha256)}.parquet"
+
+
+def signature(sha256: str, key: str) -> str:
+    """Key of the signature of the manifest with this sha256 by the key with this fingerprint."""
+    return f"{SIGNATURES}/{_hex(sha256)}/{_hex(key)[:16]}.json"
+
+
+def lives_with(key: str) -> str:
+    """The key of what an object is kept for: a signature's is its manifest, any other's is itself."""
+    return f"{MANIFESTS}/{key.split('/')[1]}.json" if key.startswith(f"{SIGNATURES}/") else key
 
 
 def encode(record: dict[str, Any]) -> bytes:

@@ -13,6 +13,7 @@ from artifacts.atomic import disk_errors, publish_directory, temporary_name
 from artifacts.errors import DataError, UsageError
 from artifacts.manifest import Manifest
 from artifacts.ref import ArtifactRef
+from artifacts.signing import verify_signature
 from artifacts.store import Store
 from flows.cli.options import Json, StoreUrl
 from flows.cli.output import print_json, print_table, size_text
@@ -120,14 +121,22 @@ def lineage(
     return 0
 
 
-def verify(ref: str | None = None, /, *, store: StoreUrl = None, json: Json = False) -> int:
+def verify(
+    ref: str | None = None, /, *, signed_by: Path | None = None, store: StoreUrl = None, json: Json = False
+) -> int:
     """Check every byte of an artifact, or of the whole store. Exits 3 and names what is damaged.
 
     Parameters
     ----------
     ref
         The artifact; default: everything.
+    signed_by
+        A public key (PEM): the artifact has to carry a good signature by it, too.
     """
+    if signed_by is not None:
+        from flows.cli.art_sign import check
+
+        return check(open_store(store), ref, signed_by, json=json)
     problems = open_store(store).verify(ref)
     if json:
         print_json({"ok": not problems, "problems": [vars(problem) for problem in problems]})
@@ -158,7 +167,15 @@ def alias(ref: str, name: str, /, *, store: StoreUrl = None, json: Json = False)
     return 0
 
 
-def get(ref: str, folder: Path, /, *, store: StoreUrl = None, json: Json = False) -> int:
+def get(
+    ref: str,
+    folder: Path,
+    /,
+    *,
+    signed_by: Path | None = None,
+    store: StoreUrl = None,
+    json: Json = False,
+) -> int:
     """Copy an artifact's files into a new folder; every byte is verified.
 
     Parameters
@@ -167,23 +184,29 @@ def get(ref: str, folder: Path, /, *, store: StoreUrl = None, json: Json = False
         The artifact.
     folder
         Where to; it must not exist.
+    signed_by
+        A public key (PEM): only if it signed the artifact, whose manifest and signature are added as
+        artifact.json and signature.json, so that anyone can check the folder.
     """
     opened = open_store(store)
     found, manifest = opened.resolve(ref)
     if folder.exists():
         raise UsageError(f"{folder} exists", "name a new folder")
+    proof = {} if signed_by is None else verify_signature(opened, found, signed_by, deep=False).files()
     view = opened.checkout(manifest, Settings().views)
     temporary = folder.absolute().parent / temporary_name()
     try:
         with disk_errors(folder):
             shutil.copytree(view, temporary, copy_function=shutil.copyfile)
+            for name, data in proof.items():
+                (temporary / name).write_bytes(data)
         publish_directory(temporary, folder.absolute())
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     if json:
         print_json({"artifact": str(found), "folder": str(folder)})
     else:
-        print(f"{found} is in {folder}")
+        print(f"{found} is in {folder}" + (", with its signature" if proof else ""))
     return 0
 
 

@@ -24,6 +24,8 @@ ART: dict[str, tuple[str, str]] = {
     "diff": ("flows.cli.art_move:diff", "Show what differs between two artifacts."),
     "export": ("flows.cli.art_move:export", "Write an artifact and all that it was made from to one file."),
     "import": ("flows.cli.art_move:import_", "Store the artifacts of such a file."),
+    "keygen": ("flows.cli.art_sign:keygen", "Make a key to sign artifacts with."),
+    "sign": ("flows.cli.art_sign:sign", "Sign an artifact with a private key."),
     "gc": ("flows.cli.art:gc", "Remove what nothing refers to any more."),
 }
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from artifacts import layout
 from artifacts.errors import DataError
 from artifacts.store import Store
 
@@ -71,3 +72,17 @@ def test_a_commit_under_way_protects_old_blobs_that_it_uses(make, store: Store, 
     os.utime(blob, (0, 0))
     make.commit({"m": b"shared"}, config={"x": 1}, name=None)
     assert time.time() - blob.stat().st_mtime < 60
+
+
+def test_a_signature_lives_as_long_as_its_artifact(make, store: Store, root: Path) -> None:
+    kept = make.commit({"m": b"m"}).manifest
+    gone = make.commit({"m": b"n"}, name=None, config={"x": 1}).manifest
+    signatures = [layout.signature(manifest.hex, "c" * 64) for manifest in (kept, gone)]
+    for key in signatures:
+        store.backend.put(key, b"{}")
+    store.backend.put("signatures/foreign", b"")
+    assert store.gc(grace_s=0).removed == ("signatures/foreign",)
+    (root / "fingerprints" / "base" / f"{gone.fingerprint}.json").unlink()
+    assert store.gc().removed == ()
+    assert signatures[1] in store.gc(grace_s=0).removed
+    assert [store.backend.get(key) for key in signatures] == [b"{}", None]

@@ -17,6 +17,13 @@ def test_keys_are_as_the_contract_says() -> None:
     assert layout.lease(f"base/{HEX}") == f"leases/base/{HEX}.json"
     assert layout.attempt(HEX) == f"attempts/{HEX}"
     assert layout.metrics("2026-02-28", HEX) == f"metrics/2026-02-28/{HEX}.parquet"
+    assert layout.signature(HEX, "c" * 64) == f"signatures/{HEX}/{'c' * 16}.json"
+
+
+def test_what_an_object_is_kept_for() -> None:
+    assert layout.lives_with(layout.signature(HEX, HEX)) == layout.manifest(HEX)
+    for key in (layout.manifest(HEX), layout.blob(HEX)):
+        assert layout.lives_with(key) == key
 
 
 @pytest.mark.parametrize("bad", ["", "..", "a/b", "A", "x\n"])
@@ -25,6 +32,7 @@ def test_no_key_is_made_of_free_text(bad: str) -> None:
     makers += [lambda text: layout.fingerprint(text, HEX), lambda text: layout.fingerprint("base", text)]
     makers += [lambda text: layout.metrics(text, HEX), lambda text: layout.metrics("2026-02-28", text)]
     makers += [lambda text: layout.names("base", text), lambda text: layout.alias("base", "demo", text)]
+    makers += [lambda text: layout.signature(text, HEX), lambda text: layout.signature(HEX, text)]
     for make in makers:
         if make is layout.lease and bad == "a/b":
             continue  # a lease may have several segments
