@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -17,16 +16,13 @@ from typing import TYPE_CHECKING, Any
 from artifacts import layout
 from artifacts.manifest import Manifest
 from artifacts.metrics import read_metrics, records_of, run_name, table_of
-from artifacts.names import Pointer
+from artifacts.names import Pointer, decode_alias
 
 if TYPE_CHECKING:
     from artifacts.store import Store
 
-_AT_ONCE = 16  # objects under way
 _BATCH = 256  # Parquet files in memory
 _MAX_DAYS = 31  # one listing for each; beyond this, one of everything is cheaper
-_VERSION = re.compile(r"names/([^/]+)/([^/]+)/v([1-9][0-9]{0,8})\.json")
-_ALIAS = re.compile(r"aliases/([^/]+)/([^/]+)/([^/]+)\.json")
 _METRICS = re.compile(r"metrics/(\d{4}-\d{2}-\d{2})/([0-9a-f]{64})\.parquet")
 
 
@@ -73,31 +69,37 @@ def find_news(store: Store, known: Known) -> News:
     aliases = {
         info.key: info.size
         for info in store.backend.list(f"{layout.ALIASES}/")
-        if known.aliases.get(info.key) != info.size and _ALIAS.fullmatch(info.key)
+        if known.aliases.get(info.key) != info.size and layout.parse_alias(info.key)
     }
     metrics = {}
     for folder in _folders(known.newest_day):
         for info in store.backend.list(f"{folder}/"):
             if (match := _METRICS.fullmatch(info.key)) and match[2] not in known.measured:
                 metrics[match[2]] = match[1]
-    new = sorted(key for key in versions - known.versions if _VERSION.fullmatch(key))
+    new = sorted(key for key in versions - known.versions if layout.parse_version(key))
     return News(new, aliases, metrics, False)
 
 
 def read_facts(store: Store, news: News, known: Known) -> Facts:
     """Read the new versions, aliases and manifests. Raises DataError if one is damaged."""
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        pointers = dict(zip(news.versions, pool.map(lambda key: _pointer(store, key), news.versions),
-                            strict=True))  # fmt: skip
-        wanted: dict[str, Pointer | None] = dict.fromkeys(news.metrics)
-        wanted |= {pointer.manifest: pointer for pointer in pointers.values() if pointer}
-        wanted = {sha256: pointer for sha256, pointer in wanted.items() if sha256 not in known.manifests}
-        found = pool.map(lambda item: _manifest(store, *item), wanted.items())
-        manifests = {sha256: record for sha256, record in zip(wanted, found, strict=True) if record}
-        aliases = list(pool.map(lambda item: _alias_row(store, *item), news.aliases.items()))
+    pointers = {
+        key: Pointer.decode(key, data)
+        for key, data in zip(news.versions, store.backend.get_many(news.versions), strict=True)
+        if data is not None
+    }
+    wanted: dict[str, Pointer | None] = dict.fromkeys(news.metrics)
+    wanted |= {pointer.manifest: pointer for pointer in pointers.values()}
+    wanted = {sha256: pointer for sha256, pointer in wanted.items() if sha256 not in known.manifests}
+    found = store.backend.get_many([layout.manifest(sha256) for sha256 in wanted])
+    manifests = {
+        sha256: record
+        for (sha256, pointer), data in zip(wanted.items(), found, strict=True)
+        if (record := _manifest(store, sha256, pointer, data))
+    }
+    aliases = zip(news.aliases.items(), store.backend.get_many(list(news.aliases)), strict=True)
     return Facts(
-        versions=[_version_row(key, pointer) for key, pointer in pointers.items() if pointer],
-        aliases=[row for row in aliases if row],
+        versions=[_version_row(key, pointer) for key, pointer in pointers.items()],
+        aliases=[_alias_row(key, size, data) for (key, size), data in aliases if data is not None],
         manifests=[_manifest_row(sha256, record) for sha256, record in manifests.items()],
         parents=[
             {"manifest": sha256, "role": parent["role"], "parent": parent["ref"],
@@ -115,11 +117,12 @@ def read_records(store: Store, days: dict[str, str]) -> Iterator[Any]:
     """
     import pyarrow as pa
 
-    items = list(days.items())
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        for start in range(0, len(items), _BATCH):
-            tables = list(pool.map(lambda item: _records(store, *item), items[start : start + _BATCH]))
-            yield pa.concat_tables(tables).combine_chunks()
+    items = [(sha256, layout.metrics(day, sha256)) for sha256, day in days.items()]
+    for start in range(0, len(items), _BATCH):
+        batch = items[start : start + _BATCH]
+        found = store.backend.get_many([key for _, key in batch])
+        tables = [_records(store, *item, data) for item, data in zip(batch, found, strict=True)]
+        yield pa.concat_tables(tables).combine_chunks()
 
 
 def _folders(newest_day: str) -> Iterable[str]:
@@ -134,14 +137,10 @@ def _folders(newest_day: str) -> Iterable[str]:
     return [f"{layout.METRICS}/{first + timedelta(days=number)}" for number in range(count)]
 
 
-def _pointer(store: Store, key: str) -> Pointer | None:
-    data = store.backend.get(key)
-    return None if data is None else Pointer.decode(key, data)
-
-
-def _manifest(store: Store, sha256: str, pointer: Pointer | None) -> dict[str, Any] | None:
+def _manifest(
+    store: Store, sha256: str, pointer: Pointer | None, data: bytes | None
+) -> dict[str, Any] | None:
     """A manifest as JSON, its bytes verified; None if it is gone and nothing points to it."""
-    data = store.backend.get(layout.manifest(sha256))
     if data is not None and Manifest.sha256_of(data) == sha256:
         record: dict[str, Any] = json.loads(data)
         if record.get("schema") == 1:
@@ -151,9 +150,7 @@ def _manifest(store: Store, sha256: str, pointer: Pointer | None) -> dict[str, A
     return store.manifest(pointer).model_dump(mode="json", by_alias=True)  # raises what is wrong with it
 
 
-def _records(store: Store, sha256: str, day: str) -> Any:
-    key = layout.metrics(day, sha256)
-    data = store.backend.get(key)
+def _records(store: Store, sha256: str, key: str, data: bytes | None) -> Any:
     if data is not None:
         return read_metrics(data, sha256, f"{store.backend.url}/{key}")
     manifest = store.backend.get(layout.manifest(sha256))
@@ -161,23 +158,17 @@ def _records(store: Store, sha256: str, day: str) -> Any:
 
 
 def _version_row(key: str, pointer: Pointer) -> dict[str, Any]:
-    match = _VERSION.fullmatch(key)
-    assert match
-    kind, name, version = match[1], match[2], int(match[3])
+    kind, name, version = layout.parse_version(key) or ("", "", 0)
     return {
         "key": key, "ref": f"{kind}/{name}@v{version}", "kind": kind, "name": name, "version": version,
         "run": run_name(kind, name, pointer.stage), "manifest": pointer.manifest,
     }  # fmt: skip
 
 
-def _alias_row(store: Store, key: str, size: int) -> dict[str, Any] | None:
-    match = _ALIAS.fullmatch(key)
-    assert match
-    alias = store.names.alias(match[1], match[2], match[3])
-    if alias is None:
-        return None
-    return {"key": key, "size": size, "kind": match[1], "name": match[2], "alias": match[3],
-            "version": alias.version}  # fmt: skip
+def _alias_row(key: str, size: int, data: bytes) -> dict[str, Any]:
+    kind, name, alias = layout.parse_alias(key) or ("", "", "")
+    version = decode_alias(key, data).version
+    return {"key": key, "size": size, "kind": kind, "name": name, "alias": alias, "version": version}
 
 
 def _manifest_row(sha256: str, record: dict[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import date
 from typing import Any
 
@@ -13,6 +14,9 @@ STORE = "store.json"
 BLOBS, MANIFESTS, FINGERPRINTS = "blobs/sha256", "manifests", "fingerprints"
 NAMES, ALIASES, LEASES, ATTEMPTS = "names", "aliases", "leases", "attempts"
 METRICS, SIGNATURES = "metrics", "signatures"
+
+_VERSION_KEY = re.compile(rf"{NAMES}/([^/]+)/([^/]+)/v([1-9][0-9]{{0,8}})\.json")
+_ALIAS_KEY = re.compile(rf"{ALIASES}/([^/]+)/([^/]+)/([^/]+)\.json")
 
 
 def blob(sha256: str) -> str:
@@ -32,7 +36,14 @@ def fingerprint(stage: str, sha256: str) -> str:
 
 def names(kind: str, name: str) -> str:
     """Prefix of the versions of one name."""
-    return f"{NAMES}/{segment(kind, 'artifact kind')}/{segment(name, 'artifact name')}/"
+    return under(NAMES, kind, name)
+
+
+def under(records: str, kind: str | None, name: str | None) -> str:
+    """Prefix of the records (NAMES, ALIASES) of everything, of one kind, or of one name of a kind."""
+    parts = [] if kind is None else [segment(kind, "artifact kind")]
+    parts += [] if kind is None or name is None else [segment(name, "artifact name")]
+    return "/".join([records, *parts, ""])
 
 
 def version(kind: str, name: str, number: int) -> str:
@@ -40,14 +51,26 @@ def version(kind: str, name: str, number: int) -> str:
     return f"{names(kind, name)}v{number}.json"
 
 
+def parse_version(key: str) -> tuple[str, str, int] | None:
+    """(kind, name, number) of a version's key; None for any other."""
+    match = _VERSION_KEY.fullmatch(key)
+    return (match[1], match[2], int(match[3])) if match else None
+
+
 def aliases(kind: str, name: str) -> str:
     """Prefix of the aliases of one name."""
-    return f"{ALIASES}/{segment(kind, 'artifact kind')}/{segment(name, 'artifact name')}/"
+    return under(ALIASES, kind, name)
 
 
 def alias(kind: str, name: str, text: str) -> str:
     """Key of an alias record."""
     return f"{aliases(kind, name)}{segment(text, 'alias')}.json"
+
+
+def parse_alias(key: str) -> tuple[str, str, str] | None:
+    """(kind, name, alias) of an alias's key; None for any other."""
+    match = _ALIAS_KEY.fullmatch(key)
+    return (match[1], match[2], match[3]) if match else None
 
 
 def lease(key: str) -> str:

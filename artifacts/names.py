@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,7 +15,31 @@ from artifacts.manifest import Manifest, Parent
 from artifacts.paths import is_sha256
 from artifacts.ref import LATEST, ArtifactRef
 
-_VERSION_KEY = re.compile(r"names/([^/]+)/([^/]+)/v([1-9][0-9]*)\.json")
+
+@dataclass(frozen=True)
+class Summary:
+    """A manifest in short, kept beside pointers to it so that a list need not read the manifest."""
+
+    created: str
+    bytes: int
+    key_metric: str
+    value: int | float | str | None
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> Summary:
+        """The summary of a manifest."""
+        value = manifest.metrics.get(manifest.key_metric)
+        return cls(manifest.created, manifest.total_bytes, manifest.key_metric, value)
+
+    @classmethod
+    def decode(cls, record: Any) -> Summary | None:
+        """The summary in a pointer's record; None if there is none, or none that this program knows."""
+        try:
+            summary = cls(**record)
+        except TypeError:
+            return None
+        known = isinstance(summary.created, str) and isinstance(summary.bytes, int)
+        return summary if known and isinstance(summary.value, int | float | str | None) else None
 
 
 @dataclass(frozen=True)
@@ -26,11 +49,12 @@ class Pointer:
     stage: str
     manifest: str
     digest: str
+    summary: Summary | None = field(default=None, compare=False)
 
     @classmethod
     def to(cls, manifest: Manifest) -> Pointer:
         """The pointer to a manifest."""
-        return cls(manifest.stage, manifest.hex, manifest.digest)
+        return cls(manifest.stage, manifest.hex, manifest.digest, Summary.of(manifest))
 
     @classmethod
     def to_parent(cls, parent: Parent) -> Pointer:
@@ -45,13 +69,12 @@ class Pointer:
         stage, manifest, digest = (value if isinstance(value, str) else "" for value in values)
         if not (stage and is_sha256(manifest) and is_sha256(digest)):
             raise DataError(f"{key} is damaged: it points nowhere", "rebuild what it names with --force")
-        return cls(stage, manifest, digest)
+        return cls(stage, manifest, digest, Summary.decode(record.get("summary")))
 
     def encode(self) -> bytes:
         """The bytes to store."""
-        return layout.encode(
-            {"schema": 1, "stage": self.stage, "manifest": self.manifest, "digest": self.digest}
-        )
+        record = {"schema": 1, "stage": self.stage, "manifest": self.manifest, "digest": self.digest}
+        return layout.encode(record | ({"summary": asdict(self.summary)} if self.summary else {}))
 
 
 @dataclass(frozen=True)
@@ -79,12 +102,8 @@ class Names:
 
     def version_keys(self, kind: str | None = None, name: str | None = None) -> list[ArtifactRef]:
         """Refs of all versions, of one kind, or of one name, in order."""
-        if kind is not None and name is not None:
-            prefix = layout.names(kind, name)
-        else:
-            prefix = f"{layout.NAMES}/{kind}/" if kind else f"{layout.NAMES}/"
-        matches = (_VERSION_KEY.fullmatch(info.key) for info in self._backend.list(prefix))
-        refs = (ArtifactRef(match[1], match[2], version=int(match[3])) for match in matches if match)
+        infos = self._backend.list(layout.under(layout.NAMES, kind, name))
+        refs = (ArtifactRef(*parsed) for info in infos if (parsed := layout.parse_version(info.key)))
         return sorted((ref for ref in refs if name in (None, ref.name)), key=_order)
 
     def versions(self, kind: str | None = None, name: str | None = None) -> Iterator[Version]:
@@ -124,7 +143,7 @@ class Names:
         """One alias, or None; raises DataError if its record is damaged."""
         key = layout.alias(kind, name, text)
         data = self._backend.get(key)
-        return None if data is None else _decode_alias(key, data)
+        return None if data is None else decode_alias(key, data)
 
     def aliases(self, kind: str, name: str) -> dict[str, Alias]:
         """Every alias of a name."""
@@ -142,7 +161,7 @@ class Names:
             history: tuple[dict[str, Any], ...] = ()
             if data is not None:
                 try:
-                    alias = _decode_alias(key, data)
+                    alias = decode_alias(key, data)
                 except DataError:
                     pass  # a damaged alias is mended by moving it; its history is lost
                 else:
@@ -213,7 +232,8 @@ def _has_digest(key: str, data: bytes, digest: str) -> bool:
         return False  # a damaged version keeps its number and is reported by whoever resolves it
 
 
-def _decode_alias(key: str, data: bytes) -> Alias:
+def decode_alias(key: str, data: bytes) -> Alias:
+    """Parse the alias stored under ``key``; DataError if it is damaged."""
     history = layout.decode(key, data).get("history")
     if not isinstance(history, list) or not history:
         raise DataError(f"{key} is damaged: no history", "set the alias again")

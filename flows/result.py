@@ -42,7 +42,7 @@ class StageResult(BaseModel):
         return self.model_dump(include={"stage", "status", "artifact", "digest", "seconds", "metrics"})
 
 
-def headline(metrics: Mapping[str, float | int | str], key: str) -> str:
+def headline(metrics: Mapping[str, float | int | str | None], key: str) -> str:
     """``val_bpb 1.92``: one metric as text; empty if it is not there."""
     value = metrics.get(key)
     if value is None:

@@ -15,11 +15,15 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class ObjectInfo:
-    """A listed object; ``age_s`` is measured by the storage's own clock."""
+    """A listed object; ``age_s`` is measured by the storage's own clock.
+
+    ``tag``: another one whenever the bytes are; empty where the storage has none.
+    """
 
     key: str
     size: int
     age_s: float
+    tag: str = ""
 
 
 class Backend(Protocol):

@@ -142,9 +142,9 @@ class S3Backend:
         token: str | None = None
         while True:
             page = self._bulk.page(self._prefix + prefix, token) or self._page(prefix, token)
-            for key, size, changed in page.objects:
+            for key, size, changed, tag in page.objects:
                 if not key.endswith("/"):
-                    yield ObjectInfo(key.removeprefix(self._prefix), size, _age_s(page.now, changed))
+                    yield ObjectInfo(key.removeprefix(self._prefix), size, _age_s(page.now, changed), tag)
             token = page.token
             if not token:
                 return
@@ -155,7 +155,10 @@ class S3Backend:
             page = self._patient_client.list_objects_v2(
                 Bucket=self.bucket, Prefix=self._prefix + prefix, **more
             )
-        objects = [(item["Key"], item["Size"], item["LastModified"]) for item in page.get("Contents", ())]
+        objects = [
+            (item["Key"], item["Size"], item["LastModified"], item["ETag"])
+            for item in page.get("Contents", ())
+        ]
         return Page(objects, _server_time(page), page.get("NextContinuationToken"))
 
     def delete(self, key: str) -> bool:

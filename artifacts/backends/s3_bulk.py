@@ -21,9 +21,9 @@ _TIMEOUTS_S = (5, 30)  # to connect, to read
 
 
 class Page(NamedTuple):
-    """A part of a listing: (key, size, time of change), the server's time, where the next part starts."""
+    """A part of a listing: (key, size, time of change, ETag), the server's time, where the next starts."""
 
-    objects: list[tuple[str, int, datetime]]
+    objects: list[tuple[str, int, datetime, str]]
     now: datetime
     token: str | None
 
@@ -50,7 +50,7 @@ class BulkReader:
             return None
         try:
             return _page(answer)
-        except (ElementTree.ParseError, TypeError, ValueError):
+        except (ElementTree.ParseError, KeyError, TypeError, ValueError):
             return None
 
     def _send(self, path: str, query: dict[str, str]) -> Any:
@@ -91,7 +91,8 @@ def _page(answer: Any) -> Page:
     for item in root.iterfind(f"{space}Contents"):
         values = {child.tag: child.text or "" for child in item}
         changed = datetime.fromisoformat(values[f"{space}LastModified"])
-        objects.append((unquote(values[f"{space}Key"]), int(values[f"{space}Size"]), changed))
+        tag = values[f"{space}ETag"]
+        objects.append((unquote(values[f"{space}Key"]), int(values[f"{space}Size"]), changed, tag))
     token = root.findtext(f"{space}NextContinuationToken")
     if root.tag != f"{space}ListBucketResult" or (root.findtext(f"{space}IsTruncated") == "true") != bool(
         token

@@ -11,6 +11,7 @@ from artifacts import lineage as walk
 from artifacts import lineage_formats as formats
 from artifacts.atomic import disk_errors, publish_directory, temporary_name
 from artifacts.errors import DataError, UsageError
+from artifacts.listing import listing
 from artifacts.manifest import Manifest
 from artifacts.ref import ArtifactRef
 from artifacts.signing import verify_signature
@@ -36,9 +37,9 @@ def ls(what: str = "", /, *, store: StoreUrl = None, json: Json = False) -> int:
     """
     opened = open_store(store)
     kind, _, name = what.partition("/")
-    found = [opened.resolve(version.ref) for version in opened.list(kind or None, name or None)]
+    found = listing(opened, kind or None, name or None)
     if json:
-        print_json([_node(opened, ref, manifest) for ref, manifest in found])
+        print_json([_node(opened, *opened.resolve(item.ref)) for item in found])
         return 0
     if not found:
         print(f"no artifact{f' of {what}' if what else ''} yet: nanochat run demo makes some")
@@ -46,9 +47,10 @@ def ls(what: str = "", /, *, store: StoreUrl = None, json: Json = False) -> int:
     print_table(
         ("artifact", "aliases", "digest", "size", "metric", "made"),
         [
-            (str(ref), " ".join(_aliases(opened, ref)), manifest.digest[:12], size_text(manifest.total_bytes),
-             headline(manifest.metrics, manifest.key_metric), manifest.created)
-            for ref, manifest in found
+            (str(item.ref), " ".join(item.aliases), item.digest[:12], size_text(item.summary.bytes),
+             headline({item.summary.key_metric: item.summary.value}, item.summary.key_metric),
+             item.summary.created)
+            for item in found
         ],
     )  # fmt: skip
     return 0
