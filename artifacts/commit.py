@@ -7,6 +7,7 @@ committers of one fingerprint all end with the artifact of the first.
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from artifacts import layout
 from artifacts.atomic import digest_into
 from artifacts.errors import DataError
 from artifacts.gc import keep
+from artifacts.lease import GC, Lease
 from artifacts.manifest import Draft, FileEntry, Manifest, draft_manifest
 from artifacts.names import Pointer
 from artifacts.paths import relative_path
@@ -22,7 +24,6 @@ from artifacts.ref import LATEST, ArtifactRef
 from artifacts.verify import blob_digest, file_problems
 
 if TYPE_CHECKING:
-    from artifacts.lease import Lease
     from artifacts.store import Store
 
 RUN_FOLDER = "run"
@@ -59,8 +60,19 @@ def commit(
     if name is None:
         return Published(None, winner, False)
     ref, is_new = _publish(store, winner, name)
-    store.names.move(ref, LATEST, winner.digest)
+    if is_new:
+        store.names.move(ref, LATEST, winner.digest)
+    elif not _is_latest(store, ref, winner.digest):
+        ref, is_new = publish_latest(store, winner, name)
     return Published(ref, winner, is_new)
+
+
+def publish_latest(store: Store, manifest: Manifest, name: str) -> tuple[ArtifactRef, bool]:
+    """Find or make the version and point ``latest`` to it, while gc cannot expire it."""
+    with Lease(store, GC):
+        ref, is_new = _publish(store, manifest, name)
+        store.names.move(ref, LATEST, manifest.digest)
+    return ref, is_new
 
 
 def _upload(store: Store, draft: Draft, payload: Path, run: Path | None, *, mend: bool) -> Manifest:
@@ -75,6 +87,7 @@ def _upload(store: Store, draft: Draft, payload: Path, run: Path | None, *, mend
     sources = {entry: payload / entry.path for entry in files}
     sources |= {entry: (run or payload) / entry.path for entry in run_files}
     _put_blobs(store, sources, mend=mend)
+    _keep_parents(store, draft)
     _put_manifest(store, manifest)
     return manifest
 
@@ -122,6 +135,18 @@ def _upload_blob(store: Store, entry: FileEntry, source: Path) -> None:
     store.backend.upload(layout.blob(entry.sha256), source, sha256=entry.sha256)
 
 
+def _keep_parents(store: Store, draft: Draft) -> None:
+    """Give what this was made from another grace period; DataError if gc removed any of it meanwhile."""
+    parents = {layout.manifest(parent.manifest): parent for parent in draft.parents}
+    kept = keep(store, list(parents))
+    for key in parents:
+        if key not in kept and store.backend.info(key) is None:
+            raise DataError(
+                f"{parents[key].ref} was removed while {draft.stage} was made from it",
+                "run it again: what is missing is built first",
+            )
+
+
 def _put_manifest(store: Store, manifest: Manifest) -> None:
     key, data = layout.manifest(manifest.hex), manifest.to_bytes()
     if store.backend.put_new(key, data):
@@ -144,8 +169,9 @@ def _claim(store: Store, manifest: Manifest, replace: bool, lease: Lease | None)
             return winner
         if lease is not None:
             lease.check()
-        if store.backend.compare_and_swap(key, current, Pointer.to(manifest).encode()):
-            return manifest
+        with Lease(store, GC) if current else nullcontext():  # gc may be about to delete what it replaces
+            if store.backend.compare_and_swap(key, current, Pointer.to(manifest).encode()):
+                return manifest
 
 
 def _publish(store: Store, manifest: Manifest, name: str) -> tuple[ArtifactRef, bool]:
@@ -157,6 +183,14 @@ def _publish(store: Store, manifest: Manifest, name: str) -> tuple[ArtifactRef, 
     if current is not None and current != pointer.encode() and _intact(store, key, current) is None:
         store.backend.compare_and_swap(key, current, pointer.encode())
     return ref, is_new
+
+
+def _is_latest(store: Store, ref: ArtifactRef, digest: str) -> bool:
+    try:
+        alias = store.names.alias(ref.kind, ref.name, LATEST)
+    except DataError:
+        return False
+    return alias is not None and (alias.version, alias.digest) == (ref.version, digest)
 
 
 def _intact(store: Store, key: str, data: bytes) -> Manifest | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import date
 from typing import Any
 
@@ -12,7 +13,9 @@ from artifacts.paths import is_sha256, segment
 STORE = "store.json"
 BLOBS, MANIFESTS, FINGERPRINTS = "blobs/sha256", "manifests", "fingerprints"
 NAMES, ALIASES, LEASES, ATTEMPTS = "names", "aliases", "leases", "attempts"
-METRICS = "metrics"
+METRICS, PINS = "metrics", "pins"
+
+_VERSION = re.compile(r"(?:names|pins)/([^/]+)/([^/]+)/v([1-9][0-9]*)\.json")
 
 
 def blob(sha256: str) -> str:
@@ -38,6 +41,17 @@ def names(kind: str, name: str) -> str:
 def version(kind: str, name: str, number: int) -> str:
     """Key of the pointer from ``kind/name@vN`` to a manifest."""
     return f"{names(kind, name)}v{number}.json"
+
+
+def version_of(key: str) -> tuple[str, str, int] | None:
+    """Kind, name and number of the version that a key of names/ or pins/ is about, else None."""
+    match = _VERSION.fullmatch(key)
+    return (match[1], match[2], int(match[3])) if match else None
+
+
+def pin(kind: str, name: str, number: int) -> str:
+    """Key of the pin of ``kind/name@vN``."""
+    return f"{PINS}/{names(kind, name).partition('/')[2]}v{number}.json"
 
 
 def aliases(kind: str, name: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,8 +14,6 @@ from artifacts.errors import DataError, ResourceError, UsageError
 from artifacts.manifest import Manifest, Parent
 from artifacts.paths import is_sha256
 from artifacts.ref import LATEST, ArtifactRef
-
-_VERSION_KEY = re.compile(r"names/([^/]+)/([^/]+)/v([1-9][0-9]*)\.json")
 
 
 @dataclass(frozen=True)
@@ -83,8 +80,8 @@ class Names:
             prefix = layout.names(kind, name)
         else:
             prefix = f"{layout.NAMES}/{kind}/" if kind else f"{layout.NAMES}/"
-        matches = (_VERSION_KEY.fullmatch(info.key) for info in self._backend.list(prefix))
-        refs = (ArtifactRef(match[1], match[2], version=int(match[3])) for match in matches if match)
+        found = (layout.version_of(info.key) for info in self._backend.list(prefix))
+        refs = (ArtifactRef(item[0], item[1], version=item[2]) for item in found if item)
         return sorted((ref for ref in refs if name in (None, ref.name)), key=_order)
 
     def versions(self, kind: str | None = None, name: str | None = None) -> Iterator[Version]:
