@@ -22,7 +22,13 @@ ART: dict[str, tuple[str, str]] = {
     "diff": ("flows.cli.art_move:diff", "Show what differs between two artifacts."),
     "export": ("flows.cli.art_move:export", "Write an artifact and all that it was made from to one file."),
     "import": ("flows.cli.art_move:import_", "Store the artifacts of such a file."),
-    "gc": ("flows.cli.art:gc", "Remove what nothing refers to any more."),
+    "adopt": ("flows.cli.art_keep:adopt", "Store a folder that was made elsewhere, to build on it."),
+    "pin": ("flows.cli.art_keep:pin", "Mark an artifact, so that gc keeps it whatever its rules say."),
+    "unpin": ("flows.cli.art_keep:unpin", "Take that mark away."),
+    "gc": (
+        "flows.cli.art_keep:gc",
+        "Remove what nothing refers to any more, and old versions by rule.",
+    ),
 }
 
 STORE: dict[str, tuple[str, str]] = {
