@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -89,8 +89,8 @@ def _model(kind: str) -> Callable[[Path], Facts]:
         from nanochat.engine.model_folder import open_model
         from nanochat.report.evidence import Evidence
 
+        _check_model_files(folder)
         model, tokenizer = open_model(folder)
-        _check_files(folder, {"losses": ("val_metric", "train", "val"), "meta": ("steps", "tokens")})
         Evidence.read({kind: folder}, samples=0)  # what the report will want
         parameters = sum(parameter.numel() for parameter in model.parameters())
         return {"parameters": parameters, "vocab_size": tokenizer.vocab_size}, "parameters"
@@ -98,12 +98,30 @@ def _model(kind: str) -> Callable[[Path], Facts]:
     return read
 
 
-def _check_files(folder: Path, wanted: Mapping[str, tuple[str, ...]]) -> None:
-    for stem, names in wanted.items():
-        found = _json_object(folder / f"{stem}.json")
+def _check_model_files(folder: Path) -> None:
+    """Each file by itself, so that the message names it."""
+    from pydantic import ValidationError
+    from safetensors import SafetensorError, safe_open
+
+    from nanochat.config.model import ModelConfig
+
+    wanted = {"losses.json": ("val_metric", "train", "val"), "meta.json": ("steps", "tokens")}
+    for file, names in wanted.items():
+        found = _json_object(folder / file)
         for name in names:
             if name not in found:
-                raise DataError(f"{stem}.json: {name} is missing")
+                raise DataError(f"{file}: {name} is missing")
+    try:
+        ModelConfig.model_validate(_json_object(folder / "config.json"))
+    except ValidationError as error:
+        raise DataError(f"config.json: {error.errors()[0]['msg']}") from None
+    try:
+        with safe_open(folder / "model.safetensors", framework="pt"):
+            pass
+    except FileNotFoundError:
+        raise DataError("model.safetensors is missing") from None
+    except SafetensorError as error:
+        raise DataError(f"model.safetensors: {error}") from None
 
 
 def _json_object(path: Path) -> dict[str, Any]:

@@ -16,7 +16,15 @@ def test_keys_are_as_the_contract_says() -> None:
     assert layout.alias("base", "demo", "prod") == "aliases/base/demo/prod.json"
     assert layout.lease(f"base/{HEX}") == f"leases/base/{HEX}.json"
     assert layout.attempt(HEX) == f"attempts/{HEX}"
+    assert layout.pin("base", "demo", 3) == "pins/base/demo/v3.json"
     assert layout.metrics("2026-02-28", HEX) == f"metrics/2026-02-28/{HEX}.parquet"
+
+
+def test_versions_are_read_out_of_keys() -> None:
+    for key in (layout.version("base", "demo", 12), layout.pin("base", "demo", 12)):
+        assert layout.version_of(key) == ("base", "demo", 12)
+    for key in ("names/base/demo/v0.json", "names/base/v1.json", "aliases/base/demo/v1.json", "names/a/b/v1"):
+        assert layout.version_of(key) is None
 
 
 @pytest.mark.parametrize("bad", ["", "..", "a/b", "A", "x\n"])
