@@ -130,12 +130,15 @@ def _print(report: GcReport) -> None:
         print_table((heading, "size"), rows)
     for key in report.removed:
         print(key)
-    would, if_expired = ("would be", "would stay") if report.dry_run else ("were", "stay")
-    print(f"{_objects(len(report.removed), report.bytes)} {would} removed")
+    if not (report.expired or report.removed or report.later):
+        print("nothing to remove")
+        return
+    removed, stay = ("would be removed", "would stay") if report.dry_run else ("were removed", "stay")
+    print(f"{_objects(len(report.removed), report.bytes)} {removed}")
     if report.later:
-        print(f"{_objects(len(report.later), report.later_bytes)} that nothing needs {if_expired} for a day,")
-        print("for runs that may be using them; a later `nanochat art gc` removes them")
+        print(f"{_objects(len(report.later), report.later_bytes)} that nothing needs {stay} for a day:")
+        print("a run may be using them; the next gc after that removes them")
 
 
 def _objects(count: int, size: int) -> str:
-    return f"{count} object{'' if count == 1 else 's'}, {size_text(size)},"
+    return f"{count} object{'' if count == 1 else 's'}, {size_text(size)}"

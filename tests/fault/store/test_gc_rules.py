@@ -25,7 +25,7 @@ from artifacts.store import Store
 
 DAY_S = 24 * 3600.0
 LAST = Rules(keep_last=1)
-SEEDS = range(40)
+SEEDS = range(30)
 
 
 class Killed(BaseException):

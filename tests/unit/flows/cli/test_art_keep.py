@@ -71,7 +71,7 @@ def test_an_unknown_ref_is_answered_with_what_there_is(command: str, cli: Cli) -
 
 
 def test_gc_removes_only_what_nothing_refers_to(cli: Cli, small_home: Path) -> None:
-    assert document(cli, "gc")["removed"] == []
+    assert cli("art", "gc").out == "nothing to remove\n"
     stray = small_home / "store" / "blobs" / "sha256" / "00" / ("0" * 64)
     stray.parent.mkdir(exist_ok=True)
     stray.write_bytes(b"left by a crash")
@@ -82,9 +82,9 @@ def test_gc_removes_only_what_nothing_refers_to(cli: Cli, small_home: Path) -> N
     assert document(cli, "gc", "--dry-run") == {
         "dry_run": True, "expired": [], "removed": [key], "bytes": 15, "later": [], "later_bytes": 0,
     }  # fmt: skip
-    assert cli("art", "gc", "--dry-run").out == f"{key}\n1 object, 15 B, would be removed\n"
+    assert cli("art", "gc", "--dry-run").out == f"{key}\n1 object, 15 B would be removed\n"
     assert stray.exists()
-    assert cli("art", "gc").out == f"{key}\n1 object, 15 B, were removed\n"
+    assert cli("art", "gc").out == f"{key}\n1 object, 15 B were removed\n"
     assert not stray.exists()
     assert versions() == EVERYTHING
     assert cli("art", "verify").out == "intact\n"
