@@ -69,14 +69,14 @@ def find_news(store: Store, known: Known) -> News:
     aliases = {
         info.key: info.size
         for info in store.backend.list(f"{layout.ALIASES}/")
-        if known.aliases.get(info.key) != info.size and layout.parse_alias(info.key)
+        if known.aliases.get(info.key) != info.size and layout.alias_of(info.key)
     }
     metrics = {}
     for folder in _folders(known.newest_day):
         for info in store.backend.list(f"{folder}/"):
             if (match := _METRICS.fullmatch(info.key)) and match[2] not in known.measured:
                 metrics[match[2]] = match[1]
-    new = sorted(key for key in versions - known.versions if layout.parse_version(key))
+    new = sorted(key for key in versions - known.versions if layout.version_of(key))
     return News(new, aliases, metrics, False)
 
 
@@ -158,7 +158,7 @@ def _records(store: Store, sha256: str, key: str, data: bytes | None) -> Any:
 
 
 def _version_row(key: str, pointer: Pointer) -> dict[str, Any]:
-    kind, name, version = layout.parse_version(key) or ("", "", 0)
+    kind, name, version = layout.version_of(key) or ("", "", 0)
     return {
         "key": key, "ref": f"{kind}/{name}@v{version}", "kind": kind, "name": name, "version": version,
         "run": run_name(kind, name, pointer.stage), "manifest": pointer.manifest,
@@ -166,7 +166,7 @@ def _version_row(key: str, pointer: Pointer) -> dict[str, Any]:
 
 
 def _alias_row(key: str, size: int, data: bytes) -> dict[str, Any]:
-    kind, name, alias = layout.parse_alias(key) or ("", "", "")
+    kind, name, alias = layout.alias_of(key) or ("", "", "")
     version = decode_alias(key, data).version
     return {"key": key, "size": size, "kind": kind, "name": name, "alias": alias, "version": version}
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from artifacts import layout
 from artifacts.atomic import digest_into
 from artifacts.errors import DataError
 from artifacts.gc import keep
+from artifacts.lease import GC, Lease
 from artifacts.manifest import Draft, FileEntry, Manifest, draft_manifest
 from artifacts.names import Pointer
 from artifacts.paths import relative_path
@@ -23,7 +25,6 @@ from artifacts.ref import LATEST, ArtifactRef
 from artifacts.verify import blob_digest, file_problems
 
 if TYPE_CHECKING:
-    from artifacts.lease import Lease
     from artifacts.store import Store
 
 RUN_FOLDER = "run"
@@ -61,8 +62,19 @@ def commit(
     if name is None:
         return Published(None, winner, False)
     ref, is_new = _publish(store, winner, name)
-    store.names.move(ref, LATEST, winner.digest)
+    if is_new:
+        store.names.move(ref, LATEST, winner.digest)
+    elif not _is_latest(store, ref, winner.digest):
+        ref, is_new = publish_latest(store, winner, name)
     return Published(ref, winner, is_new)
+
+
+def publish_latest(store: Store, manifest: Manifest, name: str) -> tuple[ArtifactRef, bool]:
+    """Find or make the version and point ``latest`` to it, while gc cannot expire it."""
+    with Lease(store, GC):
+        ref, is_new = _publish(store, manifest, name)
+        store.names.move(ref, LATEST, manifest.digest)
+    return ref, is_new
 
 
 @dataclass(frozen=True)
@@ -88,6 +100,7 @@ def _upload(
     if any(path.split("/")[0] == RUN_FOLDER for path in files):
         raise DataError(f"stage {draft.stage} made {RUN_FOLDER}/", "that folder is for logs and records")
     entries = _put_files(store, [*files.items(), *run_files.items()], mend=mend, take=take)
+    _keep_parents(store, draft)
     manifest = draft_manifest(draft, entries[: len(files)], entries[len(files) :])
     _put_manifest(store, manifest)
     return manifest
@@ -143,6 +156,18 @@ def _is_there(store: Store, entry: FileEntry, mend: bool) -> bool:
     return not look or blob_digest(store.backend, entry.sha256) == entry.sha256
 
 
+def _keep_parents(store: Store, draft: Draft) -> None:
+    """Give what this was made from another grace period; DataError if gc removed any of it meanwhile."""
+    parents = {layout.manifest(parent.manifest): parent for parent in draft.parents}
+    kept = keep(store, list(parents))
+    for key in parents:
+        if key not in kept and store.backend.info(key) is None:
+            raise DataError(
+                f"{parents[key].ref} was removed while {draft.stage} was made from it",
+                "run it again: what is missing is built first",
+            )
+
+
 def _put_manifest(store: Store, manifest: Manifest) -> None:
     key, data = layout.manifest(manifest.hex), manifest.to_bytes()
     if store.backend.put_new(key, data):
@@ -165,8 +190,9 @@ def _claim(store: Store, manifest: Manifest, replace: bool, lease: Lease | None)
             return winner
         if lease is not None:
             lease.check()
-        if store.backend.compare_and_swap(key, current, Pointer.to(manifest).encode()):
-            return manifest
+        with Lease(store, GC) if current else nullcontext():  # gc may be about to delete what it replaces
+            if store.backend.compare_and_swap(key, current, Pointer.to(manifest).encode()):
+                return manifest
 
 
 def _publish(store: Store, manifest: Manifest, name: str) -> tuple[ArtifactRef, bool]:
@@ -175,9 +201,20 @@ def _publish(store: Store, manifest: Manifest, name: str) -> tuple[ArtifactRef, 
     ref, is_new = store.names.publish(manifest.kind, name, pointer)
     key = layout.version(ref.kind, ref.name, ref.version or 0)
     current = store.backend.get(key)
-    if current is not None and current != pointer.encode() and _intact(store, key, current) is None:
+    if current in (None, pointer.encode()):
+        return ref, is_new
+    kept = _intact(store, key, current)
+    if kept is None or kept.hex == manifest.hex:  # then it is the summary in the pointer that is not right
         store.backend.compare_and_swap(key, current, pointer.encode())
     return ref, is_new
+
+
+def _is_latest(store: Store, ref: ArtifactRef, digest: str) -> bool:
+    try:
+        alias = store.names.alias(ref.kind, ref.name, LATEST)
+    except DataError:
+        return False
+    return alias is not None and (alias.version, alias.digest) == (ref.version, digest)
 
 
 def _intact(store: Store, key: str, data: bytes) -> Manifest | None:

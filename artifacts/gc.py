@@ -1,4 +1,8 @@
-"""Removes what nothing refers to any more. Names and fingerprints, and the parents of both, are kept."""
+"""Removes what nothing needs any more: not a name, not a fingerprint, not what was made from it.
+
+Rules may take names and fingerprints away before that (``artifacts.retention``); their objects are removed
+by a later run, after the grace period.
+"""
 
 from __future__ import annotations
 
@@ -7,50 +11,78 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from artifacts import layout
-from artifacts.lease import Lease
-from artifacts.manifest import Manifest
-from artifacts.names import Pointer
+from artifacts.inventory import Graph, Inventory, Key, read, take_inventory
+from artifacts.lease import GC, Lease
+from artifacts.retention import DAY_S, Rules, expire, expiring, read_marks
 
 if TYPE_CHECKING:
+    from artifacts.backends.base import ObjectInfo
     from artifacts.store import Store
 
-
-_LEASE = "gc"
+GRACE_S = DAY_S
 _AT_ONCE = 50
 
 
 @dataclass(frozen=True)
+class Expired:
+    """An artifact that lost its versions (``refs``; without any, what it is known as) by a rule."""
+
+    refs: tuple[str, ...]
+    bytes: int
+
+
+@dataclass(frozen=True)
 class GcReport:
-    """What was removed, or with ``dry_run`` would be: keys of objects and of attempt folders."""
+    """What was removed, or with ``dry_run`` would be: keys of objects and of attempt folders.
+
+    ``later``: objects that nothing needs but that are still young; unless somebody uses them, they go when
+    the grace period is over.
+    """
 
     removed: tuple[str, ...]
     bytes: int
     dry_run: bool
+    expired: tuple[Expired, ...] = ()
+    later: tuple[str, ...] = ()
+    later_bytes: int = 0
 
 
-def collect(store: Store, *, dry_run: bool, grace_s: float) -> GcReport:
-    """Remove unreferenced manifests, blobs, signatures, finished attempts, leftovers older than ``grace_s``.
+def collect(store: Store, *, dry_run: bool, grace_s: float = GRACE_S, rules: Rules | None = None) -> GcReport:
+    """Expire by ``rules``; remove unneeded objects, finished attempts and leftovers older than ``grace_s``.
 
     The grace period protects commits under way: they create each object that they use, or ``keep`` it.
     Raises DataError, and removes nothing, if a damaged manifest hides what it refers to.
     """
-    sizes: dict[str, int] = {}
-    kept = _referenced(store)
+    # Listed before it is known what is needed: what a commit touches in between is in one of the two.
+    listed: list[ObjectInfo] = []
     for prefix in (layout.MANIFESTS, layout.BLOBS, layout.SIGNATURES):
-        for info in store.backend.list(f"{prefix}/"):
-            if layout.lives_with(info.key) not in kept and info.age_s > grace_s:
-                sizes[info.key] = info.size
+        listed += store.backend.list(f"{prefix}/")
+    inventory = take_inventory(store, grace_s)
+    kept = inventory.graph.objects(inventory.graph.manifests)
+    gone = expiring(inventory, rules, read_marks(store), grace_s) if rules else set()
+    sizes = {
+        info.key: info.size
+        for info in listed
+        if layout.lives_with(info.key) not in kept and info.age_s > grace_s
+    }
+    others = {info.key: info.size for info in listed if info.key not in sizes}
     attempts = _finished_attempts(store, grace_s)
     leftovers = {info.key: info.size for info in store.backend.leftovers() if info.age_s > grace_s}
     if not dry_run:
-        gone = _delete_old(store, list(sizes), grace_s)
-        sizes = {key: size for key, size in sizes.items() if key in gone}
+        gone = set(expire(store, inventory, gone, grace_s))
+        deleted = _delete_old(store, list(sizes), grace_s)
+        sizes = {key: size for key, size in sizes.items() if key in deleted}
         for fingerprint in attempts:
             store.drop_attempt(fingerprint)
         for key in leftovers:
             store.backend.delete_leftover(key)
     removed = sizes | {layout.attempt(item): size for item, size in attempts.items()} | leftovers
-    return GcReport(tuple(sorted(removed)), sum(removed.values()), dry_run)
+    needed = inventory.needed_by(inventory.holdings.keys() - gone)
+    later = {key: size for key, size in others.items() if layout.lives_with(key) not in needed}
+    return GcReport(
+        tuple(sorted(removed)), sum(removed.values()), dry_run,
+        _described(inventory, gone), tuple(sorted(later)), sum(later.values()),
+    )  # fmt: skip
 
 
 def keep(store: Store, keys: list[str]) -> set[str]:
@@ -61,41 +93,51 @@ def keep(store: Store, keys: list[str]) -> set[str]:
     """
     if not keys:
         return set()
-    with Lease(store, _LEASE):
+    with Lease(store, GC):
         return {key for key in keys if store.backend.touch(key)}
 
 
 def _delete_old(store: Store, keys: list[str], grace_s: float) -> set[str]:
-    """Delete what is still old, a few objects for each time that the lease is held; returns what is gone."""
+    """Delete what is still old, a few objects for each time that the lease is held; returns what is gone.
+
+    A manifest goes before the manifests and files that it needs. One that became young meanwhile, since a
+    commit made something from it, keeps them all.
+    """
+    prefix = f"{layout.MANIFESTS}/"
+    found = {key: read(store, key) for key in keys if key.startswith(prefix)}
+    graph = Graph({_sha256(key): manifest for key, manifest in found.items() if manifest is not None})
+    ordered = [layout.manifest(sha256) for sha256 in graph.children_first()]
+    ordered += [key for key in keys if found.get(key) is None]
     gone: set[str] = set()
-    for start in range(0, len(keys), _AT_ONCE):
-        with Lease(store, _LEASE) as lease:
-            for key in keys[start : start + _AT_ONCE]:
+    spared: set[str] = set()
+    for start in range(0, len(ordered), _AT_ONCE):
+        with Lease(store, GC) as lease:
+            for key in ordered[start : start + _AT_ONCE]:
                 info = store.backend.info(key)
-                if info is not None and info.age_s > grace_s:  # else a commit uses it since it was listed
+                if info is None or key in spared:
+                    continue
+                if info.age_s > grace_s:
                     lease.check()
                     store.backend.delete(key)
                     gone.add(key)
+                elif key.startswith(prefix):
+                    spared |= graph.objects(graph.with_ancestors([_sha256(key)]))
     return gone
 
 
-def _referenced(store: Store) -> set[str]:
-    """Keys of every manifest and blob that a name or a fingerprint reaches, through parents too."""
-    pending: list[Pointer] = [version.pointer for version in store.names.versions()]
-    for info in store.backend.list(f"{layout.FINGERPRINTS}/"):
-        if (data := store.backend.get(info.key)) is not None:
-            pending.append(Pointer.decode(info.key, data))
-    kept: set[str] = set()
-    while pending:
-        pointer = pending.pop()
-        key = layout.manifest(pointer.manifest)
-        if key in kept:
-            continue
-        kept.add(key)
-        manifest: Manifest = store.manifest(pointer)
-        kept.update(layout.blob(entry.sha256) for entry in manifest.all_files().values())
-        pending += [Pointer.to_parent(parent) for parent in manifest.parents]
-    return kept
+def _sha256(manifest_key: str) -> str:
+    return manifest_key.rpartition("/")[2].removesuffix(".json")
+
+
+def _described(inventory: Inventory, keys: set[Key]) -> tuple[Expired, ...]:
+    found = []
+    for key in keys:
+        holding = inventory.holdings[key]
+        manifest = inventory.graph.manifests[min(holding.pointed)]
+        refs = [str(ref) for ref in sorted(holding.versions)]
+        name = refs or [f"{manifest.stage}@sha256:{manifest.digest[:12]}"]
+        found.append(Expired(tuple(name), manifest.total_bytes))
+    return tuple(sorted(found, key=lambda item: item.refs))
 
 
 def _finished_attempts(store: Store, grace_s: float) -> dict[str, int]:

@@ -13,10 +13,10 @@ from artifacts.paths import is_sha256, segment
 STORE = "store.json"
 BLOBS, MANIFESTS, FINGERPRINTS = "blobs/sha256", "manifests", "fingerprints"
 NAMES, ALIASES, LEASES, ATTEMPTS = "names", "aliases", "leases", "attempts"
-METRICS, SIGNATURES = "metrics", "signatures"
+METRICS, SIGNATURES, PINS = "metrics", "signatures", "pins"
 
-_VERSION_KEY = re.compile(rf"{NAMES}/([^/]+)/([^/]+)/v([1-9][0-9]{{0,8}})\.json")
-_ALIAS_KEY = re.compile(rf"{ALIASES}/([^/]+)/([^/]+)/([^/]+)\.json")
+_VERSION = re.compile(rf"(?:{NAMES}|{PINS})/([^/]+)/([^/]+)/v([1-9][0-9]{{0,8}})\.json")
+_ALIAS = re.compile(rf"{ALIASES}/([^/]+)/([^/]+)/([^/]+)\.json")
 
 
 def blob(sha256: str) -> str:
@@ -51,10 +51,15 @@ def version(kind: str, name: str, number: int) -> str:
     return f"{names(kind, name)}v{number}.json"
 
 
-def parse_version(key: str) -> tuple[str, str, int] | None:
-    """(kind, name, number) of a version's key; None for any other."""
-    match = _VERSION_KEY.fullmatch(key)
+def version_of(key: str) -> tuple[str, str, int] | None:
+    """Kind, name and number of the version that a key of names/ or pins/ is about, else None."""
+    match = _VERSION.fullmatch(key)
     return (match[1], match[2], int(match[3])) if match else None
+
+
+def pin(kind: str, name: str, number: int) -> str:
+    """Key of the pin of ``kind/name@vN``."""
+    return f"{PINS}/{names(kind, name).partition('/')[2]}v{number}.json"
 
 
 def aliases(kind: str, name: str) -> str:
@@ -67,9 +72,9 @@ def alias(kind: str, name: str, text: str) -> str:
     return f"{aliases(kind, name)}{segment(text, 'alias')}.json"
 
 
-def parse_alias(key: str) -> tuple[str, str, str] | None:
+def alias_of(key: str) -> tuple[str, str, str] | None:
     """(kind, name, alias) of an alias's key; None for any other."""
-    match = _ALIAS_KEY.fullmatch(key)
+    match = _ALIAS.fullmatch(key)
     return (match[1], match[2], match[3]) if match else None
 
 

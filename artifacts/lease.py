@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from artifacts.store import Store
 
 MISSED_HEARTBEATS = 3
+GC = "gc"  # held while gc takes something away, and while somebody makes sure that it does not
 _log = logging.getLogger(__name__)
 
 

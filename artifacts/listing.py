@@ -43,11 +43,11 @@ def listing(store: Store, kind: str | None = None, name: str | None = None) -> l
     records.save()
     aliases: dict[tuple[str, str, int], list[str]] = defaultdict(list)
     for key, data in moved.items():
-        if parsed := layout.parse_alias(key):
+        if parsed := layout.alias_of(key):
             aliases[(*parsed[:2], decode_alias(key, data).version)].append(parsed[2])
     found = []
     for key, data in names.items():
-        parts = layout.parse_version(key)
+        parts = layout.version_of(key)
         if parts is None or name not in (None, parts[1]):
             continue
         pointer = Pointer.decode(key, data)

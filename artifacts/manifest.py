@@ -13,6 +13,8 @@ from artifacts.fingerprint import canonical_json, sha256_json
 from artifacts.paths import is_sha256, relative_path, segment
 from artifacts.redact import redact_json
 
+ADOPTED = "adopt"  # the stage of an artifact that no stage made; its fingerprint can answer for none
+
 
 def _sha256(text: str) -> str:
     if not is_sha256(text):

@@ -103,7 +103,7 @@ class Names:
     def version_keys(self, kind: str | None = None, name: str | None = None) -> list[ArtifactRef]:
         """Refs of all versions, of one kind, or of one name, in order."""
         infos = self._backend.list(layout.under(layout.NAMES, kind, name))
-        refs = (ArtifactRef(*parsed) for info in infos if (parsed := layout.parse_version(info.key)))
+        refs = (ArtifactRef(*parsed) for info in infos if (parsed := layout.version_of(info.key)))
         return sorted((ref for ref in refs if name in (None, ref.name)), key=_order)
 
     def versions(self, kind: str | None = None, name: str | None = None) -> Iterator[Version]:

@@ -8,24 +8,23 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from artifacts import layout
 from artifacts.atomic import disk_errors, make_directories
 from artifacts.backends import open_backend
 from artifacts.backends.base import Backend
 from artifacts.checkout import checkout
-from artifacts.commit import Published, commit
+from artifacts.commit import Published, commit, publish_latest
 from artifacts.errors import DataError, ResourceError, UsageError
-from artifacts.gc import GcReport, collect
+from artifacts.gc import GRACE_S, GcReport, collect
+from artifacts.lease import GC, Lease
 from artifacts.manifest import Draft, Manifest
 from artifacts.names import Alias, Names, Pointer, Version
 from artifacts.paths import home
+from artifacts.pins import Pin, pin, unpin
 from artifacts.ref import LATEST, ArtifactRef, check_alias
+from artifacts.retention import Rules
 from artifacts.verify import MISSING, WRONG_BYTES, Problem, damaged, file_problems, verify
-
-if TYPE_CHECKING:
-    from artifacts.lease import Lease
 
 SCHEMA = 1
 
@@ -125,8 +124,10 @@ class Store:
     def name(self, manifest: Manifest, name: str) -> ArtifactRef:
         """The version of this artifact under a name. Writes only what a crash left undone."""
         ref, is_new = self.names.publish(manifest.kind, name, Pointer.to(manifest))
-        if is_new or self.names.awaits_latest(ref):
+        if is_new:
             self.names.move(ref, LATEST, manifest.digest)
+        elif self.names.awaits_latest(ref):
+            ref, _ = publish_latest(self, manifest, name)
         return ref
 
     def resolve(self, ref: str | ArtifactRef) -> tuple[ArtifactRef, Manifest]:
@@ -142,17 +143,29 @@ class Store:
         """Point an alias to what ``ref`` means now, and return that."""
         if check_alias(alias) == LATEST:
             raise UsageError("the alias latest moves by itself", "choose another, such as prod")
-        version = self.names.find(ref)
-        self.names.move(version.ref, alias, version.pointer.digest)
+        with Lease(self, GC):  # either gc sees the alias, or the artifact is gone and this says so
+            version = self.names.find(ref)
+            self.names.move(version.ref, alias, version.pointer.digest)
         return version.ref
+
+    def pin(self, ref: str | ArtifactRef, note: str = "") -> Pin:
+        """Keep what ``ref`` means now, and all that it was made from, whatever rules gc is given."""
+        return pin(self, ref, note)
+
+    def unpin(self, ref: str | ArtifactRef) -> ArtifactRef:
+        """Remove the pin of a version, and return that. Raises ResourceError if it has none."""
+        return unpin(self, ref)
 
     def verify(self, ref: str | ArtifactRef | None = None, *, deep: bool = True) -> list[Problem]:
         """Check one artifact, or with None everything: what is damaged, by name. ``deep`` re-hashes."""
         return verify(self, ref, deep=deep)
 
-    def gc(self, *, dry_run: bool = False, grace_s: float = 24 * 3600) -> GcReport:
-        """Remove what nothing refers to and is older than ``grace_s``, and finished attempts."""
-        return collect(self, dry_run=dry_run, grace_s=grace_s)
+    def gc(self, *, dry_run: bool = False, grace_s: float = GRACE_S, rules: Rules | None = None) -> GcReport:
+        """Remove what nothing refers to and is older than ``grace_s``, and finished attempts.
+
+        ``rules``: first take the versions and fingerprints away that these do not keep and nothing needs.
+        """
+        return collect(self, dry_run=dry_run, grace_s=grace_s, rules=rules)
 
     def attempt_dir(self, fingerprint: str) -> Path:
         """The folder that unfinished work of a fingerprint keeps between attempts; made if absent."""

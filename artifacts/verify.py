@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 from artifacts import layout
 from artifacts.atomic import digest_into
 from artifacts.errors import DataError, UsageError
-from artifacts.manifest import Manifest
-from artifacts.names import Pointer
+from artifacts.manifest import ADOPTED, Manifest
+from artifacts.names import Pointer, Summary
 from artifacts.paths import is_sha256
+from artifacts.pins import pin_of
 from artifacts.redact import REDACTED
 from artifacts.ref import ArtifactRef
 
@@ -41,11 +42,14 @@ class Problem:
 def damaged(store: Store, pointer: Pointer, file: str, what: str) -> DataError:
     """The error for a damaged artifact, with the command that rebuilds it."""
     name, stage = _known_as(store, pointer)
-    return DataError(f"{name} is damaged: {file} {what}", _rebuild(store, pointer, stage))
+    return DataError(f"{name} is damaged: {file} {what}", _rebuild(store, pointer, name, stage))
 
 
-def _rebuild(store: Store, pointer: Pointer, stage: str) -> str:
+def _rebuild(store: Store, pointer: Pointer, name: str, stage: str) -> str:
     """The command that made it, with --force; its general form where the store cannot know it."""
+    if stage == ADOPTED:
+        known = name.partition("@")[0] if "/" in name else "KIND/NAME"
+        return f"adopt it again: nanochat art adopt {known} FOLDER --force"
     data = store.backend.get(layout.manifest(pointer.manifest)) or b""
     try:  # never a command out of damaged bytes
         intact = Manifest.sha256_of(data) == pointer.manifest
@@ -88,7 +92,7 @@ def file_problems(store: Store, manifest: Manifest, *, deep: bool) -> Iterator[P
 def _problem(store: Store, manifest: Manifest, path: str, what: str) -> Problem:
     pointer = Pointer.to(manifest)
     name, stage = _known_as(store, pointer)
-    return Problem(name, path, what, _rebuild(store, pointer, stage))
+    return Problem(name, path, what, _rebuild(store, pointer, name, stage))
 
 
 def blob_digest(backend: Backend, sha256: str) -> str | None:
@@ -117,6 +121,7 @@ def _everything(store: Store, deep: bool) -> Iterator[Problem]:
     manifests, unreachable = _reachable(store)
     yield from unreachable
     yield from _alias_problems(store)
+    yield from _pin_problems(store)
     yield from _manifest_problems(store)
     for manifest in manifests:
         yield from file_problems(store, manifest, deep=False)
@@ -130,8 +135,12 @@ def _reachable(store: Store) -> tuple[list[Manifest], list[Problem]]:
     problems: list[Problem] = []
     for ref in store.names.version_keys():
         try:
-            _, manifest = store.resolve(ref)
+            pointer = store.names.find(ref).pointer
+            manifest = store.manifest(pointer)
             manifests[manifest.hex] = manifest
+            if pointer.summary not in (None, Summary.of(manifest)):
+                what = "is listed with a summary that is not its manifest's"
+                problems.append(Problem(str(ref), "", what, _rebuild(store, pointer, manifest.stage)))
         except DataError as error:
             problems.append(Problem(str(ref), "", error.message, error.hint))
     for info in store.backend.list(f"{layout.FINGERPRINTS}/"):
@@ -156,6 +165,22 @@ def _alias_problems(store: Store) -> Iterator[Problem]:
             yield Problem(info.key, "", "is no alias")
         except DataError as error:
             yield Problem(str(ref), "", error.message, error.hint)
+
+
+def _pin_problems(store: Store) -> Iterator[Problem]:
+    for info in store.backend.list(f"{layout.PINS}/"):
+        if (found := layout.version_of(info.key)) is None:
+            yield Problem(info.key, "", "is no pin")
+            continue
+        ref = ArtifactRef(found[0], found[1], version=found[2])
+        try:
+            pin, version = pin_of(store, ref), store.names.version(ref)
+        except DataError as error:
+            yield Problem(f"the pin of {ref}", "", error.message, error.hint)
+            continue
+        if pin is not None and (version is None or pin.digest != version.pointer.digest):
+            what = "is gone" if version is None else "is another one now"
+            yield Problem(f"the pin of {ref}", "", f"that artifact {what}", f"nanochat art unpin {ref}")
 
 
 def _manifest_problems(store: Store) -> Iterator[Problem]:

@@ -131,7 +131,8 @@ class Builder:
         if manifest.fingerprint != work.fingerprint:
             drifted = sorted({*drifted, str(ref)})
         seconds = time.monotonic() - started
-        return result_of(manifest, "cached", str(ref), seconds=seconds, note="reused", drifted=drifted)
+        result = result_of(manifest, "cached", str(ref), seconds=seconds, note="reused", drifted=drifted)
+        return result.model_copy(update={"stage": work.stage.id})  # whatever stage made it, or none
 
     @contextmanager
     def _lease(self, work: Work, observer: Observer) -> Iterator[Lease]:

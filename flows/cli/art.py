@@ -13,6 +13,7 @@ from artifacts.atomic import disk_errors, publish_directory, temporary_name
 from artifacts.errors import DataError, UsageError
 from artifacts.listing import listing
 from artifacts.manifest import Manifest
+from artifacts.pins import pin_of
 from artifacts.ref import ArtifactRef
 from artifacts.signing import verify_signature
 from artifacts.store import Store
@@ -66,13 +67,16 @@ def show(ref: str, /, *, store: StoreUrl = None, json: Json = False) -> int:
     """
     opened = open_store(store)
     found, manifest = opened.resolve(ref)
-    node = _node(opened, found, manifest)
+    pin = pin_of(opened, found)
+    node = _node(opened, found, manifest) | {"pinned": {"time": pin.time, "note": pin.note} if pin else None}
     if json:
         print_json(node)
         return 0
     provenance = manifest.provenance
     facts = {
-        "artifact": str(found), "aliases": " ".join(node["aliases"]), "digest": manifest.digest,
+        "artifact": str(found), "aliases": " ".join(node["aliases"]),
+        **({"pinned": f"since {pin.time}{': ' if pin.note else ''}{pin.note}"} if pin else {}),
+        "digest": manifest.digest,
         "fingerprint": manifest.fingerprint, "made": manifest.created, "by": provenance.command,
         "commit": f"{provenance.commit or '?'}{' with changes' if provenance.dirty else ''}",
         "parents": " ".join(parent.ref for parent in manifest.parents),
@@ -124,7 +128,14 @@ def lineage(
 
 
 def verify(
-    ref: str | None = None, /, *, signed_by: Path | None = None, store: StoreUrl = None, json: Json = False
+    ref: str | None = None,
+    /,
+    *,
+    all: bool = False,
+    deep: bool = True,
+    signed_by: Path | None = None,
+    store: StoreUrl = None,
+    json: Json = False,
 ) -> int:
     """Check every byte of an artifact, or of the whole store. Exits 3 and names what is damaged.
 
@@ -132,18 +143,24 @@ def verify(
     ----------
     ref
         The artifact; default: everything.
+    all
+        Everything, which is also the default.
+    deep
+        Read every byte; without, only look whether each file is there and has its size.
     signed_by
         A public key (PEM): the artifact has to carry a good signature by it, too.
     """
+    if ref is not None and all:
+        raise UsageError(f"{ref} and --all exclude each other", "give one of them")
     if signed_by is not None:
         from flows.cli.art_sign import check
 
-        return check(open_store(store), ref, signed_by, json=json)
-    problems = open_store(store).verify(ref)
+        return check(open_store(store), ref, signed_by, deep=deep, json=json)
+    problems = open_store(store).verify(ref, deep=deep)
     if json:
-        print_json({"ok": not problems, "problems": [vars(problem) for problem in problems]})
+        print_json({"ok": not problems, "deep": deep, "problems": [vars(problem) for problem in problems]})
     elif not problems:
-        print("intact")
+        print("intact" if deep else "every file is there and has its size; bytes were not read")
     for problem in problems[1:] if not json else []:
         print(problem, file=sys.stderr)
     if problems and not json:
@@ -209,24 +226,6 @@ def get(
         print_json({"artifact": str(found), "folder": str(folder)})
     else:
         print(f"{found} is in {folder}" + (", with its signature" if proof else ""))
-    return 0
-
-
-def gc(*, dry_run: bool = False, store: StoreUrl = None, json: Json = False) -> int:
-    """Remove what nothing refers to any more. Everything with a name, or cached, is kept.
-
-    Parameters
-    ----------
-    dry_run
-        Only say what would be removed.
-    """
-    report = open_store(store).gc(dry_run=dry_run)
-    if json:
-        print_json({"removed": list(report.removed), "bytes": report.bytes, "dry_run": report.dry_run})
-        return 0
-    for key in report.removed:
-        print(key)
-    print(f"{size_text(report.bytes)} {'would be' if report.dry_run else 'were'} removed")
     return 0
 
 

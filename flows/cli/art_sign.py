@@ -48,17 +48,18 @@ def sign(ref: str, /, *, key: Path, store: StoreUrl = None, json: Json = False) 
     return 0
 
 
-def check(store: Store, ref: str | None, public_key: Path, *, json: bool) -> int:
+def check(store: Store, ref: str | None, public_key: Path, *, deep: bool, json: bool) -> int:
     """What ``art verify --signed-by`` does; raises DataError unless all is right."""
     if ref is None:
         raise UsageError(
             "--signed-by checks one artifact", "name it: nanochat art verify REF --signed-by KEY"
         )
-    found = signing.verify_signature(store, ref, public_key)
+    found = signing.verify_signature(store, ref, public_key, deep=deep)
     if json:
         print_json({"ok": True, "problems": []} | _facts(found))
     else:
-        print(f"intact, and signed by the key {found.key[:16]}")
+        state = "intact, and" if deep else "its bytes were not read; it is"
+        print(f"{state} signed by the key {found.key[:16]}")
     return 0
 
 

@@ -26,7 +26,13 @@ ART: dict[str, tuple[str, str]] = {
     "import": ("flows.cli.art_move:import_", "Store the artifacts of such a file."),
     "keygen": ("flows.cli.art_sign:keygen", "Make a key to sign artifacts with."),
     "sign": ("flows.cli.art_sign:sign", "Sign an artifact with a private key."),
-    "gc": ("flows.cli.art:gc", "Remove what nothing refers to any more."),
+    "adopt": ("flows.cli.art_keep:adopt", "Store a folder that was made elsewhere, to build on it."),
+    "pin": ("flows.cli.art_keep:pin", "Mark an artifact, so that gc keeps it whatever its rules say."),
+    "unpin": ("flows.cli.art_keep:unpin", "Take that mark away."),
+    "gc": (
+        "flows.cli.art_keep:gc",
+        "Remove what nothing refers to any more, and old versions by rule.",
+    ),
 }
 
 STORE: dict[str, tuple[str, str]] = {

@@ -20,6 +20,7 @@ from artifacts.commit import Published
 from artifacts.errors import DataError
 from artifacts.lease import Lease, LeaseLost
 from artifacts.process import Process
+from artifacts.retention import Rules
 from artifacts.store import Store
 
 pytestmark = pytest.mark.usefixtures("home")
@@ -58,6 +59,24 @@ def test_a_round_trip(store: Store, made: Published, tmp_path: Path, make) -> No
     assert [str(version.ref) for version in reopened.list()] == ["base/demo@v1", "base/demo@v2"]
 
 
+def test_an_old_version_expires_and_a_pinned_one_stays(
+    make, store: Store, made: Published, tmp_path: Path
+) -> None:
+    old = store.commit(make.draft(2), make.files(tmp_path / "two", 2), name="demo").manifest
+    store.commit(make.draft(3), make.files(tmp_path / "three", 3), name="demo")
+    store.pin("base/demo@v1", "first")
+    report = store.gc(rules=Rules(keep_last=1), grace_s=-1)
+    assert [item.refs for item in report.expired] == [("base/demo@v2",)]
+    assert report.removed == ()
+    assert store.lookup("base", make.draft(2).fingerprint) is None
+    removed = store.gc(grace_s=-1).removed
+    assert removed == report.later
+    assert len(removed) == 1 + 2  # same.json is needed by the others
+    assert f"manifests/{old.hex}.json" in removed
+    assert [str(version.ref) for version in store.list()] == ["base/demo@v1", "base/demo@v3"]
+    assert store.verify() == []
+
+
 def test_what_is_there_is_not_sent_again(
     store: Store, made: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make
 ) -> None:
@@ -75,8 +94,9 @@ def test_what_is_there_is_not_sent_again(
 
 @pytest.mark.criterion("T44")
 def test_any_damage_is_found(store: Store, made: Published) -> None:
+    store.pin("base/demo")
     for info in list(store.backend.list("")):
-        if not info.key.startswith(("blobs/", "manifests/", "fingerprints/", "names/", "aliases/")):
+        if not info.key.startswith(("blobs/", "manifests/", "fingerprints/", "names/", "aliases/", "pins/")):
             continue
         data = store.backend.get(info.key)
         assert data
@@ -84,7 +104,7 @@ def test_any_damage_is_found(store: Store, made: Published) -> None:
             store.backend.put(info.key, damaged)
             assert store.verify(), info.key
         store.backend.delete(info.key)
-        if not info.key.startswith("aliases/"):  # without its alias an artifact is as good as before
+        if not info.key.startswith(("aliases/", "pins/")):  # without a mark it is as good as before
             assert store.verify() or info.key.startswith(("fingerprints/", "names/")), info.key
         store.backend.put(info.key, data)
         assert store.verify() == []

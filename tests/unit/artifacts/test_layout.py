@@ -16,6 +16,7 @@ def test_keys_are_as_the_contract_says() -> None:
     assert layout.alias("base", "demo", "prod") == "aliases/base/demo/prod.json"
     assert layout.lease(f"base/{HEX}") == f"leases/base/{HEX}.json"
     assert layout.attempt(HEX) == f"attempts/{HEX}"
+    assert layout.pin("base", "demo", 3) == "pins/base/demo/v3.json"
     assert layout.metrics("2026-02-28", HEX) == f"metrics/2026-02-28/{HEX}.parquet"
     assert layout.signature(HEX, "c" * 64) == f"signatures/{HEX}/{'c' * 16}.json"
 
@@ -24,6 +25,13 @@ def test_what_an_object_is_kept_for() -> None:
     assert layout.lives_with(layout.signature(HEX, HEX)) == layout.manifest(HEX)
     for key in (layout.manifest(HEX), layout.blob(HEX)):
         assert layout.lives_with(key) == key
+
+
+def test_versions_are_read_out_of_keys() -> None:
+    for key in (layout.version("base", "demo", 12), layout.pin("base", "demo", 12)):
+        assert layout.version_of(key) == ("base", "demo", 12)
+    for key in ("names/base/demo/v0.json", "names/base/v1.json", "aliases/base/demo/v1.json", "names/a/b/v1"):
+        assert layout.version_of(key) is None
 
 
 @pytest.mark.parametrize("bad", ["", "..", "a/b", "A", "x\n"])

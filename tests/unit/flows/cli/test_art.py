@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-from artifacts.store import Store
 
 Cli = Callable[..., Any]
 Damage = Callable[..., Path]
@@ -148,7 +145,7 @@ def test_lineage_writes_nothing(cli: Cli, small_home: Path) -> None:
 @pytest.mark.parametrize("ref", [(), ("base/demo",)])
 def test_verify_of_an_intact_store_says_so(ref: tuple[str, ...], cli: Cli) -> None:
     assert cli("art", "verify", *ref).out == "intact\n"
-    assert document(cli, "verify", *ref) == {"ok": True, "problems": []}
+    assert document(cli, "verify", *ref) == {"ok": True, "deep": True, "problems": []}
 
 
 @pytest.mark.parametrize("ref", [(), ("base/demo",)])
@@ -158,7 +155,7 @@ def test_verify_names_what_is_damaged_and_ends_with_3(ref: tuple[str, ...], cli:
     problem = {
         "ref": "base/demo@v1", "file": "payload.txt", "what": "does not have its sha256", "hint": hint,
     }  # fmt: skip
-    assert document(cli, "verify", *ref, rc=3) == {"ok": False, "problems": [problem]}
+    assert document(cli, "verify", *ref, rc=3) == {"ok": False, "deep": True, "problems": [problem]}
     ended = cli("art", "verify", *ref, rc=3)
     assert "base/demo@v1: payload.txt does not have its sha256" in ended.err
     assert hint in ended.err
@@ -169,6 +166,23 @@ def test_verify_names_every_damaged_file(cli: Cli, damage: Damage) -> None:
         damage(ref, "payload.txt")
     ended = cli("art", "verify", rc=3)
     assert all(f"{ref}: payload.txt" in ended.out + ended.err for ref in EVERYTHING)
+
+
+def test_verify_without_reading_says_so_and_finds_what_is_missing(cli: Cli, damage: Damage) -> None:
+    blob = damage("base/demo@v1", "payload.txt")
+    said = "every file is there and has its size; bytes were not read\n"
+    for options in (("--no-deep",), ("--no-deep", "--all"), ("base/demo", "--no-deep")):
+        assert cli("art", "verify", *options).out == said
+    assert document(cli, "verify", "--no-deep") == {"ok": True, "deep": False, "problems": []}
+    assert "payload.txt does not have its sha256" in cli("art", "verify", "--all", "--deep", rc=3).err
+    blob.write_bytes(b"short")
+    assert "payload.txt has 5 bytes, not " in cli("art", "verify", "--no-deep", rc=3).err
+    blob.unlink()
+    assert "payload.txt is missing" in cli("art", "verify", "base/demo", "--no-deep", rc=3).err
+
+
+def test_verify_of_one_and_of_all_exclude_each_other(cli: Cli) -> None:
+    assert "base/demo and --all exclude each other" in cli("art", "verify", "base/demo", "--all", rc=2).err
 
 
 def test_verify_of_one_passes_over_damage_elsewhere(cli: Cli, damage: Damage) -> None:
@@ -229,22 +243,6 @@ def test_get_into_a_folder_that_cannot_be_made_says_why(cli: Cli, tmp_path: Path
     (tmp_path / "file").write_text("")
     ended = cli("art", "get", "base/demo", str(tmp_path / "file" / "copy"), rc=4)
     assert "a part of the path is a file (choose another folder)" in ended.err
-
-
-def test_gc_removes_only_what_nothing_refers_to(cli: Cli, small_home: Path) -> None:
-    assert document(cli, "gc")["removed"] == []
-    stray = small_home / "store" / "blobs" / "sha256" / "00" / ("0" * 64)
-    stray.parent.mkdir(exist_ok=True)
-    stray.write_bytes(b"left by a crash")
-    os.utime(stray, (0, 0))
-    key = stray.relative_to(small_home / "store").as_posix()
-    assert document(cli, "gc", "--dry-run") == {"removed": [key], "bytes": 15, "dry_run": True}
-    assert cli("art", "gc", "--dry-run").out == f"{key}\n15 B would be removed\n"
-    assert stray.exists()
-    assert cli("art", "gc").out == f"{key}\n15 B were removed\n"
-    assert not stray.exists()
-    assert [str(version.ref) for version in Store.open(create=False).list()] == EVERYTHING
-    assert cli("art", "verify").out == "intact\n"
 
 
 @pytest.mark.parametrize("command", ["show", "lineage", "verify", "get", "alias"])
