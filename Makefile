@@ -11,6 +11,9 @@ CARGO := cargo --quiet
 CRATE := --manifest-path rustbpe/Cargo.toml
 COMPILE := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-annotate --no-header --quiet
+# Many tests wait (for fsync, time-outs, servers), so two at once use two cores well. A file stays whole: its
+# fixtures are made once.
+AT_ONCE := -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help setup demo test check crate-test lock clean
 
@@ -26,7 +29,7 @@ demo: setup ## train tokenizer, base, mid, SFT and RL on this CPU and write the 
 	@$(BIN)/nanochat run demo
 
 test: check crate-test ## everything that must pass: lint, types, layers, Rust and Python tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(AT_ONCE)
 
 check: setup ## lint, format, types, layers
 	$(BIN)/ruff check

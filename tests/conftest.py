@@ -20,6 +20,7 @@ from typing import Any
 
 import boto3
 import pytest
+from filelock import FileLock
 
 from artifacts.backends import Backend, open_backend
 from artifacts.backends.memory import MemoryBackend
@@ -44,12 +45,10 @@ PLACES = [
 KEPT_SETTINGS = {"NANOCHAT_REQUIRE", "NANOCHAT_DATA_MIRROR"}
 
 _home = pytest.StashKey[tempfile.TemporaryDirectory]()
-_absent = pytest.StashKey[Counter]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_home] = tempfile.TemporaryDirectory(prefix="nanochat-tests-", ignore_cleanup_errors=True)
-    config.stash[_absent] = Counter()
     home = Path(config.stash[_home].name)
     for name in [name for name in os.environ if name.startswith(("NANOCHAT_", "PREFECT_", "AWS_"))]:
         if name not in KEPT_SETTINGS:
@@ -60,6 +59,9 @@ def pytest_configure(config: pytest.Config) -> None:
         AWS_EC2_METADATA_DISABLED="true", AWS_CONFIG_FILE=os.devnull, AWS_SHARED_CREDENTIALS_FILE=os.devnull,
         MPLCONFIGDIR=str(home / "matplotlib"), DO_NOT_TRACK="1", PREFECT_SERVER_ANALYTICS_ENABLED="false",
     )  # fmt: skip
+    if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):
+        # With more threads than cores, OpenMP's spin: it takes two to four times as long.
+        os.environ["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) // workers))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -68,6 +70,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: "integration" not in item.path.parts)  # minutes each: first, beside the rest
     known = set(re.findall(r"^\| (T\d+) \|", CRITERIA.read_text(encoding="utf-8"), re.MULTILINE))
     for item in items:
         for marker in item.iter_markers("criterion"):
@@ -85,7 +88,6 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         if name in required:
             pytest.fail(f"{name} is absent, and NANOCHAT_REQUIRE names it", pytrace=False)
     if absent:
-        item.config.stash[_absent].update(absent)
         pytest.skip(f"needs {', '.join(absent)}")
 
 
@@ -99,8 +101,11 @@ def find_system(name: str) -> str | None:
     return None
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    for name, count in sorted(config.stash[_absent].items()):
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reasons = " ".join(str(report.longrepr) for report in terminalreporter.stats.get("skipped", []))
+    absent = Counter(", ".join(re.findall(r"Skipped: needs ([\w, ]+)", reasons)).split(", "))
+    absent.pop("", None)
+    for name, count in sorted(absent.items()):
         terminalreporter.write_line(f"skipped {count} test(s): {name} is absent", yellow=True)
 
 
@@ -219,9 +224,18 @@ def backend(
 
 @pytest.fixture(scope="session")
 def tiny_home(tmp_path_factory: pytest.TempPathFactory, nanochat: Callable[..., object]) -> Path:
-    """A home folder in which ``nanochat run tiny`` has finished once. For reading: to write, copy it."""
-    home = tmp_path_factory.mktemp("tiny") / "home"
-    nanochat("run", "tiny", home=home)
+    """A home folder in which ``nanochat run tiny`` has finished once. For reading: to write, copy it.
+
+    Where pytest has several workers, the first that needs it makes it for all.
+    """
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    home, finished = shared / "tiny" / "home", shared / "tiny" / "finished"
+    with FileLock(shared / "tiny.lock"):
+        if not finished.exists():
+            nanochat("run", "tiny", home=home)
+            finished.touch()
     return home
 
 

@@ -10,6 +10,7 @@ import ast
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -46,8 +47,10 @@ def demo_home(
     tiny_home: Path, nanochat: Callable[..., object], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """A home that holds a model called demo."""
-    nanochat("run", "tiny", "--name", "demo", home=tiny_home)
-    return tiny_home
+    home = tmp_path_factory.mktemp("demo") / "home"
+    shutil.copytree(tiny_home, home, symlinks=True)
+    nanochat("run", "tiny", "--name", "demo", home=home)
+    return home
 
 
 def as_tested(command: str) -> str:

@@ -7,6 +7,7 @@ import os
 import random
 import re
 import shlex
+import shutil
 import socket
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from typing import Any
 import pytest
 
 from flows.dag import STAGE_IDS
+from flows.embedded_api import EMPTY_DATABASE
 
 CANARY = "canary-7f3a91c2-never-store-this"
 STOP_S = 30
@@ -63,6 +65,7 @@ class Server:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("prefect")
+    shutil.copy(EMPTY_DATABASE, folder)  # the server would make the same one, for 15 s
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     environment = {
