@@ -201,7 +201,7 @@ def _publish(store: Store, manifest: Manifest, name: str) -> tuple[ArtifactRef, 
     ref, is_new = store.names.publish(manifest.kind, name, pointer)
     key = layout.version(ref.kind, ref.name, ref.version or 0)
     current = store.backend.get(key)
-    if current in (None, pointer.encode()):
+    if current is None or current == pointer.encode():
         return ref, is_new
     kept = _intact(store, key, current)
     if kept is None or kept.hex == manifest.hex:  # then it is the summary in the pointer that is not right

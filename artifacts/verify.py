@@ -140,7 +140,9 @@ def _reachable(store: Store) -> tuple[list[Manifest], list[Problem]]:
             manifests[manifest.hex] = manifest
             if pointer.summary not in (None, Summary.of(manifest)):
                 what = "is listed with a summary that is not its manifest's"
-                problems.append(Problem(str(ref), "", what, _rebuild(store, pointer, manifest.stage)))
+                problems.append(
+                    Problem(str(ref), "", what, _rebuild(store, pointer, str(ref), manifest.stage))
+                )
         except DataError as error:
             problems.append(Problem(str(ref), "", error.message, error.hint))
     for info in store.backend.list(f"{layout.FINGERPRINTS}/"):

@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,13 +57,15 @@ def commit(store: Store, folder: Path, weights: bytes = FILES["model.bin"], **me
         (folder / name).write_bytes(data)
     (folder.parent / "run").mkdir(exist_ok=True)
     (folder.parent / "run" / "records.jsonl").write_bytes(b"{}\n")
-    payload = recipe("base", 1, {"depth": 4}, inputs={}, modules={})
-    parent = Parent(role="tokens", ref="tokens/demo@v1", digest="a" * 64, manifest="b" * 64)
-    draft = Draft(
-        stage="base", kind="base", fingerprint=sha256_json(payload), recipe=payload, parents=(parent,),
-        metrics=metrics,
-    )  # fmt: skip
-    return store.commit(draft, folder, folder.parent / "run", name="demo", replace_fingerprint=True)
+    tokens = store.commit(draft("tokens"), folder, name="demo").manifest
+    parent = Parent(role="tokens", ref="tokens/demo@v1", digest=tokens.digest, manifest=tokens.hex)
+    model = draft("base", parents=(parent,), metrics=metrics)
+    return store.commit(model, folder, folder.parent / "run", name="demo", replace_fingerprint=True)
+
+
+def draft(stage: str, **fields: Any) -> Draft:
+    payload = recipe(stage, 1, {"depth": 4}, inputs={}, modules={})
+    return Draft(stage=stage, kind=stage, fingerprint=sha256_json(payload), recipe=payload, **fields)
 
 
 def flipped(data: bytes, offset: int, bits: int) -> bytes:
