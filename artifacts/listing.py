@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -22,6 +21,8 @@ from artifacts.ref import ArtifactRef
 
 if TYPE_CHECKING:
     from artifacts.store import Store
+
+_FOLDERS = (layout.NAMES, layout.ALIASES)
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,7 @@ class Listed:
 def listing(store: Store, kind: str | None = None, name: str | None = None) -> list[Listed]:
     """Every version, of all kinds, one kind, or one name, in order. DataError names a damaged one."""
     records = _Records(store)
-    folders = [layout.under(folder, kind, name) for folder in (layout.NAMES, layout.ALIASES)]
-    with ThreadPoolExecutor(len(folders)) as pool:
-        names, moved = pool.map(records.read, folders)
+    names, moved = (records.read(layout.under(folder, kind, name)) for folder in _FOLDERS)
     records.save()
     aliases: dict[tuple[str, str, int], list[str]] = defaultdict(list)
     for key, data in moved.items():

@@ -27,7 +27,10 @@ Segment = Annotated[str, AfterValidator(segment)]
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
+    # Built when first used: a list of names, for one, needs none of them.
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=(), defer_build=True
+    )
 
 
 class FileEntry(_Model):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from artifacts import layout
 from artifacts.backends.base import Backend
@@ -16,8 +16,7 @@ from artifacts.paths import is_sha256
 from artifacts.ref import LATEST, ArtifactRef
 
 
-@dataclass(frozen=True)
-class Summary:
+class Summary(NamedTuple):
     """A manifest in short, kept beside pointers to it so that a list need not read the manifest."""
 
     created: str
@@ -65,16 +64,18 @@ class Pointer:
     def decode(cls, key: str, data: bytes) -> Pointer:
         """Parse the record stored under ``key``; DataError if it is damaged."""
         record = layout.decode(key, data)
-        values = [record.get(field) for field in ("stage", "manifest", "digest")]
-        stage, manifest, digest = (value if isinstance(value, str) else "" for value in values)
-        if not (stage and is_sha256(manifest) and is_sha256(digest)):
+        stage, manifest, digest = record.get("stage"), record.get("manifest"), record.get("digest")
+        if not (
+            isinstance(stage, str) and isinstance(manifest, str) and isinstance(digest, str)
+            and stage and is_sha256(manifest) and is_sha256(digest)
+        ):  # fmt: skip
             raise DataError(f"{key} is damaged: it points nowhere", "rebuild what it names with --force")
         return cls(stage, manifest, digest, Summary.decode(record.get("summary")))
 
     def encode(self) -> bytes:
         """The bytes to store."""
         record = {"schema": 1, "stage": self.stage, "manifest": self.manifest, "digest": self.digest}
-        return layout.encode(record | ({"summary": asdict(self.summary)} if self.summary else {}))
+        return layout.encode(record | ({"summary": self.summary._asdict()} if self.summary else {}))
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,6 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _PID_NAMESPACE = Path("/proc/self/ns/pid")
 
@@ -37,6 +35,8 @@ def _host() -> str:
     try:
         identity = f"{_BOOT_ID.read_text().strip()} {os.readlink(_PID_NAMESPACE)}"
     except OSError:
+        import psutil
+
         identity = f"{uuid.getnode()} {int(psutil.boot_time())}"
     return hashlib.sha256(identity.encode()).hexdigest()[:16]
 
@@ -51,6 +51,8 @@ def _start(pid: int) -> str | None:
 
 
 def _start_elsewhere(pid: int) -> str | None:
+    import psutil
+
     try:
         return str(psutil.Process(pid).create_time())
     except psutil.Error:

@@ -16,20 +16,24 @@ import os
 import resource
 import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import boto3
 from boto3.s3.transfer import TransferConfig
 
+from artifacts import layout
 from artifacts.atomic import sync_directory
 from artifacts.backends import LocalBackend, open_backend
 from artifacts.fingerprint import recipe, sha256_json
-from artifacts.manifest import Draft, Manifest
+from artifacts.manifest import Draft, FileEntry, Manifest, draft_manifest
+from artifacts.names import Pointer
 from artifacts.store import Store
 from flows.s3_server import S3Server
 
@@ -159,6 +163,43 @@ def unchanged(store: Store, payload: Path) -> Any:
     }
 
 
+def listings(work: Path, url: str, count: int) -> Any:
+    """``nanochat art ls`` of ``count`` small artifacts, ten versions of each name, in a process of its own.
+
+    ``cold``: from an empty home folder; ``warm``: again, the median of three.
+    """
+    store = Store.open(url)
+    with ThreadPoolExecutor(16) as pool:
+        for _ in pool.map(lambda name: _small_artifacts(store, name), range(count // 10)):
+            pass
+    program = Path(sys.executable).with_name("nanochat")
+    environment = {**os.environ, "NANOCHAT_HOME": str(work / "cold"), "NANOCHAT_STORE": url}
+
+    def listed() -> None:
+        done = subprocess.run([program, "art", "ls"], env=environment, capture_output=True, text=True)
+        assert done.stdout.count("base/n") == count, done.stderr
+
+    shutil.rmtree(work / "cold", ignore_errors=True)
+    cold = seconds(listed)
+    warm = statistics.median(seconds(listed) for _ in range(3))
+    return {"artifacts": count, "cold_s": round(cold, 2), "warm_s": round(warm, 2)}
+
+
+def _small_artifacts(store: Store, name: int) -> None:
+    """Ten versions, written as a commit writes them, but without its locks and syncs."""
+    entry = FileEntry(path="model.bin", size=1, sha256="0" * 64)
+    history = []
+    for version in range(1, 11):
+        made = draft_manifest(draft(10 * name + version), (entry.model_copy(update={"size": version}),), ())
+        pointer = Pointer.to(made)
+        store.backend.put(layout.manifest(made.hex), made.to_bytes())
+        store.backend.put(layout.fingerprint(made.stage, made.fingerprint), pointer.encode())
+        store.backend.put(layout.version("base", f"n{name}", version), pointer.encode())
+        history.append({"version": version, "digest": made.digest, "time": made.created})
+    latest = layout.encode({"schema": 1, "history": history})
+    store.backend.put(layout.alias("base", f"n{name}", "latest"), latest)
+
+
 def peak_mb(work: Path, megabytes: int) -> Any:
     """Peak memory of a process of its own that pushes and pulls one big file through S3."""
     payload = fill(work / "big", 1, megabytes)
@@ -182,6 +223,7 @@ def main() -> None:
     parser.add_argument("--gb", type=float, default=1.0)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--big-mb", type=int, default=2048, help="size of the file for the memory peak")
+    parser.add_argument("--artifacts", type=int, default=10_000, help="how many to list")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR")) as folder:
         work = Path(folder)
@@ -193,8 +235,11 @@ def main() -> None:
             boto3.Session().client("s3").create_bucket(Bucket=BUCKET)
             result["memory"] = peak_mb(work, arguments.big_mb)
             os.sync()
+            result["ls_s3"] = listings(work, f"s3://{BUCKET}/many", arguments.artifacts)
             result["s3"] = s3(work, payload, arguments.rounds)
         shutil.rmtree(work / "server")
+        result["ls_local"] = listings(work, str(work / "many"), arguments.artifacts)
+        shutil.rmtree(work / "many")
         result["local"] = local(work, payload, arguments.rounds)
     print(json.dumps(result, indent=1))
 

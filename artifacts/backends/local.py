@@ -27,6 +27,7 @@ from artifacts.errors import DataError
 from artifacts.paths import is_relative_path, relative_path
 
 _LOCK = ".lock"
+_CHUNK_BYTES = 64 << 10
 
 
 class LocalBackend:
@@ -44,20 +45,14 @@ class LocalBackend:
         """The object, or None."""
         path = self._path(key)
         with disk_errors(path):
-            try:
-                descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            except FileNotFoundError:
-                return None
-            except OSError as error:
-                if error.errno == errno.ELOOP:
-                    raise DataError(f"{path} is a symbolic link", "a store holds none: remove it") from error
-                raise
-            with open(descriptor, "rb") as file:
-                return file.read()
+            return _read(str(path))
 
     def get_many(self, keys: Sequence[str]) -> Iterator[bytes | None]:
         """The objects, in order."""
-        return map(self.get, keys)
+        root = str(self.root)
+        with disk_errors(self.root):
+            for key in keys:
+                yield _read(f"{root}/{relative_path(key)}")
 
     def put(self, key: str, data: bytes) -> None:
         """Create or replace the object."""
@@ -164,6 +159,25 @@ class LocalBackend:
         with disk_errors(path), path.open("ab") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+
+def _read(path: str) -> bytes | None:
+    """The bytes of a file, or None, at half the cost of a file object."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise DataError(f"{path} is a symbolic link", "a store holds none: remove it") from error
+        raise
+    try:
+        parts = []
+        while part := os.read(descriptor, _CHUNK_BYTES):
+            parts.append(part)
+        return b"".join(parts)
+    finally:
+        os.close(descriptor)
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
+
+_MOST_FOLDED_ROWS = 200  # rich takes a millisecond for each
 
 
 def print_json(value: Any) -> None:
@@ -13,7 +16,18 @@ def print_json(value: Any) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A table that fits the terminal; plain text where there is none."""
+    """A table that fits the terminal; plain text, a line a row, where there is none or the table is long."""
+    rows = list(rows)
+    if sys.stdout.isatty() and len(rows) <= _MOST_FOLDED_ROWS:
+        _print_folded(columns, rows)
+        return
+    table = [[" ".join(cell.split()) for cell in row] for row in (columns, *rows)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    head, *body = (f" {'   '.join(map(str.ljust, row, widths))}".rstrip() for row in table)
+    print("\n".join(["", head, f" {'─' * (sum(widths) + 3 * len(widths) - 1)}", *body, ""]))
+
+
+def _print_folded(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -23,10 +37,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         table.add_column(column, overflow="fold", no_wrap=number == 0)
     for row in rows:
         table.add_row(*row)
-    console = Console(markup=False, highlight=False, emoji=False)
-    if not console.is_terminal:
-        console.width = 200  # a pipe has no edge to wrap at
-    console.print(table)
+    Console(markup=False, highlight=False, emoji=False).print(table)
 
 
 def size_text(size: int) -> str:

@@ -22,7 +22,7 @@ def document(cli: Cli, *arguments: str, rc: int = 0) -> Any:
 
 def rows(text: str) -> list[list[str]]:
     """The words of each line that starts with a ref."""
-    return [line.split() for line in text.splitlines() if "/demo@" in line.split(" ")[1]]
+    return [line.split() for line in text.splitlines() if "/demo@" in line.lstrip().split(" ")[0]]
 
 
 @pytest.mark.parametrize(
