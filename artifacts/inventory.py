@@ -143,10 +143,14 @@ def _pointers(store: Store) -> tuple[dict[str, Pointer], dict[str, float]]:
     pointers: dict[str, Pointer] = {}
     ages_s: dict[str, float] = {}
     for prefix in (layout.FINGERPRINTS, layout.NAMES):
-        for info in store.backend.list(f"{prefix}/"):
-            is_one = prefix == layout.FINGERPRINTS or layout.version_of(info.key) is not None
-            if is_one and (data := store.backend.get(info.key)) is not None:
-                pointers[info.key], ages_s[info.key] = Pointer.decode(info.key, data), info.age_s
+        found = {
+            info.key: info.age_s
+            for info in store.backend.list(f"{prefix}/")
+            if prefix == layout.FINGERPRINTS or layout.version_of(info.key) is not None
+        }
+        for key, data in zip(found, store.backend.get_many(list(found)), strict=True):
+            if data is not None:
+                pointers[key], ages_s[key] = Pointer.decode(key, data), found[key]
     return pointers, ages_s
 
 

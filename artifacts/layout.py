@@ -10,7 +10,7 @@ from typing import Any
 from artifacts.errors import DataError, UsageError
 from artifacts.paths import is_sha256, segment
 
-STORE = "store.json"
+STORE, INDEX = "store.json", "index.json"
 BLOBS, MANIFESTS, FINGERPRINTS = "blobs/sha256", "manifests", "fingerprints"
 NAMES, ALIASES, LEASES, ATTEMPTS = "names", "aliases", "leases", "attempts"
 METRICS, SIGNATURES, PINS = "metrics", "signatures", "pins"

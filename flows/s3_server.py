@@ -64,6 +64,17 @@ class S3Server:
             self.stop()
             raise ResourceError("SeaweedFS did not start", f"its log: {self.folder / 'server.log'}")
 
+    def make_bucket(self, name: str) -> None:
+        """A bucket of this name, unless there is one."""
+        import boto3
+
+        key, secret = self._keys()
+        client = boto3.Session(key, secret, region_name=REGION).client(
+            "s3", endpoint_url=self.environment["AWS_ENDPOINT_URL"]
+        )
+        if name not in {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}:
+            client.create_bucket(Bucket=name)
+
     def wait(self) -> int:
         """Until it ends; its exit code."""
         assert self._process

@@ -171,7 +171,8 @@ def draft() -> Callable[..., Draft]:
 def weed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """A real S3 server on loopback, for tests marked ``needs("weed")``: the variables of its clients."""
     with S3Server(tmp_path_factory.mktemp("weed")) as server:
-        yield _with_bucket(server.environment)
+        server.make_bucket(BUCKET)
+        yield server.environment
 
 
 @pytest.fixture(scope="session")

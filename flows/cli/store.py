@@ -24,6 +24,7 @@ def serve(*, folder: Path | None = None, host: str = "127.0.0.1", port: int = 83
     from flows.s3_server import S3Server
 
     with S3Server(folder or Settings().home / "s3-server", host=host, port=port) as server:
+        server.make_bucket(BUCKET)
         print(
             f"S3 server at {server.environment['AWS_ENDPOINT_URL']}, files in {server.folder}. To use it:\n"
         )

@@ -87,6 +87,16 @@ def test_of_a_bucket_only_what_changed_is_read_again(
     store.set_alias("base/demo@v1", "prod")
     assert listing(store)[0].aliases == ("prod",)
     assert asked == ["aliases/base/demo/prod.json"]
+    assert store.gc().removed == ()  # writes the index
+    monkeypatch.setenv("NANOCHAT_HOME", str(tmp_path / "elsewhere"))
+    asked.clear()
+    assert [item.aliases for item in listing(store)] == [("prod",), ("latest",)]
+    assert asked == []
+    store.backend.put("index.json", b"damaged")
+    monkeypatch.setenv("NANOCHAT_HOME", str(tmp_path / "third"))
+    assert [item.digest for item in listing(store)] == [item.digest for item in before]
+    assert len(asked) == 4
+    monkeypatch.setenv("NANOCHAT_HOME", str(tmp_path / "home"))
     (kept,) = (tmp_path / "home/cache/records").iterdir()
     kept.write_text("{damaged", encoding="utf-8")
     assert [item.digest for item in listing(store)] == [item.digest for item in before]

@@ -26,8 +26,8 @@ def test_what_was_stored_is_there_after_a_restart(tmp_path: Path, monkeypatch: p
             for name, value in server.environment.items():
                 monkeypatch.setenv(name, value)
             client = boto3.Session().client("s3")
+            server.make_bucket("bucket")
             if start == 0:
-                client.create_bucket(Bucket="bucket")
                 client.put_object(Bucket="bucket", Key="a/b", Body=b"kept" * 100_000)
             bodies.append(client.get_object(Bucket="bucket", Key="a/b")["Body"].read())
     assert bodies == [b"kept" * 100_000] * 2
@@ -47,6 +47,11 @@ def test_the_command_says_how_to_use_it_and_leaves_nothing_behind(tmp_path: Path
     assert exported["AWS_ENDPOINT_URL"] == f"http://127.0.0.1:{port}"
     assert exported["NANOCHAT_STORE"] == "s3://nanochat/store"
     assert set(exported) > {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION"}
+    listing = [program[0], "art", "ls"]
+    assert (
+        "is not a store"
+        in subprocess.run(listing, env=environment | exported, capture_output=True, text=True).stderr
+    )  # and not that there is no bucket
     (child,) = psutil.Process(serving.pid).children()
     serving.send_signal(signal.SIGINT)
     assert serving.wait(30) == 130
