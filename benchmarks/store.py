@@ -31,10 +31,13 @@ from boto3.s3.transfer import TransferConfig
 from artifacts import layout
 from artifacts.atomic import sync_directory
 from artifacts.backends import LocalBackend, open_backend
+from artifacts.catalog import Catalog
 from artifacts.fingerprint import recipe, sha256_json
 from artifacts.listing import write_index
 from artifacts.manifest import Draft, FileEntry, Manifest, draft_manifest
+from artifacts.metrics import publish_metrics
 from artifacts.names import Pointer
+from artifacts.ref import ArtifactRef
 from artifacts.store import Store
 from flows.s3_server import S3Server
 
@@ -192,16 +195,39 @@ def listings(work: Path, url: str, count: int) -> Any:
     return {name: round(value, 2) for name, value in found.items()}
 
 
+def question(work: Path, url: str) -> Any:
+    """``nanochat metrics`` over every run of that store, in a process of its own, the median of three.
+
+    ``query_s``: DuckDB's answer alone, within this process. ``first_s``: with an empty home folder.
+    """
+    sql = "SELECT run, min(value) AS best FROM metrics WHERE name = 'val_bpb' GROUP BY run ORDER BY best LIMIT 10"
+    program = Path(sys.executable).with_name("nanochat")
+    environment = {**os.environ, "NANOCHAT_HOME": str(work / "asking"), "NANOCHAT_STORE": url}
+
+    def asked() -> None:
+        subprocess.run([program, "metrics", sql, "--json"], env=environment, capture_output=True, check=True)
+
+    catalog = Catalog(Store.open(url))
+    catalog.refresh()
+    found = {"first_s": seconds(asked), "warm_s": statistics.median(seconds(asked) for _ in range(3))}
+    found["query_s"] = statistics.median(seconds(lambda: catalog.query(sql)) for _ in range(3))
+    return {name: round(value, 2) for name, value in found.items()}
+
+
 def _small_artifacts(store: Store, name: int) -> None:
     """Ten versions, written as a commit writes them, but without its locks and syncs."""
     entry = FileEntry(path="model.bin", size=1, sha256="0" * 64)
     history = []
+    curve = [{"v": 1, "kind": "metric", "stage": "base", "step": step, "name": "val_bpb", "value": 2 - step / 99}
+             for step in range(10)]  # fmt: skip
     for version in range(1, 11):
         made = draft_manifest(draft(10 * name + version), (entry.model_copy(update={"size": version}),), ())
         pointer = Pointer.to(made)
         store.backend.put(layout.manifest(made.hex), made.to_bytes())
         store.backend.put(layout.fingerprint(made.stage, made.fingerprint), pointer.encode())
         store.backend.put(layout.version("base", f"n{name}", version), pointer.encode())
+        if isinstance(store.backend, LocalBackend):
+            publish_metrics(store, made, ArtifactRef("base", f"n{name}", version), curve)
         history.append({"version": version, "digest": made.digest, "time": made.created})
     latest = layout.encode({"schema": 1, "history": history})
     store.backend.put(layout.alias("base", f"n{name}", "latest"), latest)
@@ -246,6 +272,7 @@ def main() -> None:
             result["s3"] = s3(work, payload, arguments.rounds)
         shutil.rmtree(work / "server")
         result["ls_local"] = listings(work, str(work / "many"), arguments.artifacts)
+        result["metrics_local"] = question(work, str(work / "many"))
         shutil.rmtree(work / "many")
         result["local"] = local(work, payload, arguments.rounds)
     print(json.dumps(result, indent=1))

@@ -128,10 +128,10 @@ class S3Backend:
 
         def get(key: str) -> bytes | None:
             at = self._at(key)
-            found = bulk.get(at["Key"])
-            if found is None:
+            is_answered, found = bulk.get(at["Key"])
+            if not is_answered:
                 with self._absent_is_none():
-                    found, _ = fetch_object(self._patient_client, at)
+                    found, _ = fetch_object(self._patient_client, at, attempts=ATTEMPTS - 1)
             return found
 
         with ThreadPoolExecutor(AT_ONCE) as pool:

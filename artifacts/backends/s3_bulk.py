@@ -1,7 +1,7 @@
 """Many small answers of a bucket: GETs and LISTs signed by botocore, sent and read without the rest of boto3.
 
 A store of ten thousand artifacts is tens of thousands of small objects, and boto3 takes several times as
-long for one as its server does (docs/log.md). Whatever is not the plain answer is None here: it is asked
+long for one as its server does (docs/log.md). Whatever is not a plain answer is asked
 for again through boto3, which retries and explains.
 """
 
@@ -37,16 +37,18 @@ class BulkReader:
         self._credentials, self._region = session.get_credentials(), client.meta.region_name
         self._local = threading.local()
 
-    def get(self, key: str) -> bytes | None:
-        """The object if the server answers with it."""
+    def get(self, key: str) -> tuple[bool, bytes | None]:
+        """Whether the answer was a plain one, and the object; None if it is absent."""
         answer = self._send(quote(key, safe="/~"), {})
-        return None if answer is None else answer.content
+        if answer is None or answer.status_code == 200:
+            return answer is not None, answer and answer.content
+        return b"<Code>NoSuchKey</Code>" in answer.content, None
 
     def page(self, prefix: str, token: str | None) -> Page | None:
         """The objects under ``prefix``, from ``token`` on, as far as one answer goes."""
         wanted = {"list-type": "2", "prefix": prefix, "encoding-type": "url"}
         answer = self._send("", wanted | ({"continuation-token": token} if token else {}))
-        if answer is None:
+        if answer is None or answer.status_code != 200:
             return None
         try:
             return _page(answer)
@@ -54,7 +56,7 @@ class BulkReader:
             return None
 
     def _send(self, path: str, query: dict[str, str]) -> Any:
-        """The answer, if it is a whole one with status 200."""
+        """The answer, if it is a whole one with status 200 or 404."""
         from botocore.auth import S3SigV4Auth
         from botocore.awsrequest import AWSRequest
         from botocore.exceptions import BotoCoreError, HTTPClientError
@@ -66,7 +68,7 @@ class BulkReader:
             whole = answer.headers.get("Content-Length") in (None, str(len(answer.content)))
         except (BotoCoreError, HTTPClientError):
             return None
-        return answer if answer.status_code == 200 and whole else None
+        return answer if answer.status_code in (200, 404) and whole else None
 
     @property
     def _connection(self) -> Any:

@@ -105,10 +105,12 @@ def _done_parts(done_path: Path, target: Path, size: int, etag: str) -> set[int]
     return {int(line) for line in rest[:-1] if line.isdigit()}  # the last one may be half a number
 
 
-def fetch_object(client: Any, at: dict[str, str], **wanted: str) -> tuple[bytes, str]:
+def fetch_object(
+    client: Any, at: dict[str, str], *, attempts: int = ATTEMPTS, **wanted: str
+) -> tuple[bytes, str]:
     """An object's bytes (or a range of them) and its ETag; asked for again if the connection breaks.
 
-    botocore repeats a request that got no answer, this one whose answer broke off: together ATTEMPTS.
+    botocore repeats a request that got no answer, this one whose answer broke off: together ``attempts``.
     """
     tries = 0
     while True:
@@ -117,6 +119,6 @@ def fetch_object(client: Any, at: dict[str, str], **wanted: str) -> tuple[bytes,
         try:
             return answer["Body"].read(), answer["ETag"]
         except BotoCoreError:
-            if tries >= ATTEMPTS:
+            if tries >= attempts:
                 raise
         time.sleep(random.uniform(0, 0.1 * 2**tries))

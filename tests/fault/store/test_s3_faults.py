@@ -61,6 +61,7 @@ def test_fifty_cycles_on_a_server_that_fails_a_third_of_the_time(
             (lambda: backend.download(key, folder / "target"), True),
             (lambda: (folder / "target").read_bytes() == data, True),
             (lambda: [info.key for info in backend.list(f"c{number}/")], [key]),
+            (lambda: list(backend.get_many([key, f"{key}/none"])), [data, None]),
         ]
         for position, (step, expected) in enumerate(steps):
             try:
@@ -77,13 +78,24 @@ def test_fifty_cycles_on_a_server_that_fails_a_third_of_the_time(
 
 @pytest.mark.criterion("T43")
 @pytest.mark.parametrize("fault", ["503 SlowDown", "before", "body"])
-def test_five_tries_and_half_a_minute_at_most(backend: S3Backend, proxy: Any, fault: str) -> None:
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda backend: backend.get("a"),
+        lambda backend: list(backend.get_many(["a"])),
+        lambda backend: list(backend.list("")),
+    ],
+    ids=["get", "get_many", "list"],
+)
+def test_five_tries_and_half_a_minute_at_most(
+    backend: S3Backend, proxy: Any, ask: Callable[[S3Backend], object], fault: str
+) -> None:
     backend.put("a", b"1" * 1000)
     proxy.requests.clear()
     proxy.plan = lambda method, path: fault
     start = time.monotonic()
     with pytest.raises(ResourceError, match=f"^s3://{BUCKET}/"):
-        backend.get("a")
+        ask(backend)
     assert time.monotonic() - start < 30
     assert 2 <= len(proxy.requests) <= 5
 
@@ -99,6 +111,8 @@ def test_an_answer_that_will_not_change_is_asked_for_once(
     proxy.plan = lambda method, path: fault
     if outcome is None:
         assert backend.get("a") is None
+        assert list(backend.get_many(["a"])) == [None]
+        proxy.requests.pop()
     else:
         with pytest.raises(ResourceError, match=outcome):
             backend.get("a")
