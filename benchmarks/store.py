@@ -200,7 +200,7 @@ def question(work: Path, url: str) -> Any:
 
     ``query_s``: DuckDB's answer alone, within this process. ``first_s``: with an empty home folder.
     """
-    sql = "SELECT run, min(value) AS best FROM metrics WHERE name = 'val_bpb' GROUP BY ALL ORDER BY best LIMIT 9"
+    sql = "SELECT run, min(value) AS best FROM metrics WHERE name = 'val_bpb' GROUP BY 1 ORDER BY 2 LIMIT 9"
     program = Path(sys.executable).with_name("nanochat")
     environment = {**os.environ, "NANOCHAT_HOME": str(work / "asking"), "NANOCHAT_STORE": url}
 
