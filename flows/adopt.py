@@ -67,7 +67,7 @@ def _store(
         run = attempt / RUN_FOLDER
         published = store.commit(
             draft, attempt / "output", run if run.is_dir() else None, name=name,
-            replace_fingerprint=force, lease=lease,
+            replace_fingerprint=force, lease=lease, take=True,
         )  # fmt: skip
     finally:
         store.drop_attempt(draft.fingerprint)
