@@ -40,7 +40,10 @@ def test_the_command_says_how_to_use_it_and_leaves_nothing_behind(tmp_path: Path
         port = free.getsockname()[1]
     program = [Path(sys.executable).with_name("nanochat"), "store", "serve", "--port", str(port)]
     environment = {**os.environ, "NANOCHAT_HOME": str(tmp_path)}
-    serving = subprocess.Popen(program, env=environment, stdout=subprocess.PIPE, text=True)
+    serving = subprocess.Popen(
+        program, env=environment, stdout=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where tests run in a background
+    )  # fmt: skip
     assert serving.stdout
     lines = [serving.stdout.readline() for _ in range(9)]
     exported = dict(re.findall(r"^export (\w+)=(\S+)$", "".join(lines), re.MULTILINE))
