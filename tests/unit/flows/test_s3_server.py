@@ -42,7 +42,7 @@ def test_the_command_says_how_to_use_it_and_leaves_nothing_behind(tmp_path: Path
     environment = {**os.environ, "NANOCHAT_HOME": str(tmp_path)}
     serving = subprocess.Popen(
         program, env=environment, stdout=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where tests run in a background
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # else as here
     )  # fmt: skip
     assert serving.stdout
     lines = [serving.stdout.readline() for _ in range(9)]
