@@ -40,9 +40,10 @@ def test_the_command_says_how_to_use_it_and_leaves_nothing_behind(tmp_path: Path
         port = free.getsockname()[1]
     program = [Path(sys.executable).with_name("nanochat"), "store", "serve", "--port", str(port)]
     environment = {**os.environ, "NANOCHAT_HOME": str(tmp_path)}
+    # Where tests run in a background, Ctrl-C is ignored, and a child inherits that.
     serving = subprocess.Popen(
         program, env=environment, stdout=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # else as here
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     assert serving.stdout
     lines = [serving.stdout.readline() for _ in range(9)]
