@@ -162,7 +162,7 @@ class LocalBackend:
 
 
 def _read(path: str) -> bytes | None:
-    """The bytes of a file, or None, at half the cost of a file object."""
+    """The bytes of a file, or None, without the cost of a file object."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:

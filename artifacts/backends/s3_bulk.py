@@ -1,8 +1,8 @@
 """Many small answers of a bucket: GETs and LISTs signed by botocore, sent and read without the rest of boto3.
 
-A store of ten thousand artifacts is tens of thousands of small objects, and boto3 takes several times as
-long for one as its server does (docs/log.md). Whatever is not a plain answer is asked
-for again through boto3, which retries and explains.
+A store of ten thousand artifacts is tens of thousands of small objects, and most of the time that boto3 takes
+for one is its own (docs/log.md). Whatever is not a plain answer is asked for again through boto3, which
+retries and explains.
 """
 
 from __future__ import annotations
