@@ -65,7 +65,7 @@ class Catalog:
             news = find_news(self._store, known or Known())
             if news.is_another_store:
                 known, news = None, find_news(self._store, Known())
-            if known is not None and not news:
+            if known is not None and not news.is_anything:
                 return False
             self._build(news, known)
             return True
@@ -120,6 +120,9 @@ class Catalog:
                 if connection.execute("SELECT schema_number FROM stored.about").fetchone() != (SCHEMA,):
                     return None
 
+                def rows(sql: str) -> frozenset[tuple[str, str]]:
+                    return frozenset(connection.execute(sql).fetchall())
+
                 def column(sql: str) -> frozenset[str]:
                     return frozenset(value for (value,) in connection.execute(sql).fetchall())
 
@@ -127,8 +130,8 @@ class Catalog:
                     "SELECT coalesce(max(day), '') FROM stored.measured WHERE day <= current_date::VARCHAR"
                 ).fetchone()
                 return Known(
-                    column("SELECT key FROM stored.versions"),
-                    dict(connection.execute("SELECT key, size FROM stored.aliases").fetchall()),
+                    rows("SELECT ref, manifest FROM stored.versions"),
+                    rows("SELECT ref, alias FROM stored.aliases"),
                     column("SELECT manifest FROM stored.manifests"),
                     column("SELECT manifest FROM stored.measured"),
                     newest[0] if newest else "",
@@ -172,9 +175,7 @@ class Catalog:
 
 
 def _insert_facts(connection: DuckDBPyConnection, facts: Facts) -> None:
-    moved = [[row["key"]] for row in facts.aliases]
-    if moved:
-        connection.executemany("DELETE FROM stored.aliases WHERE key = ?", moved)
+    connection.execute("DELETE FROM stored.aliases")
     for name in ("versions", "aliases", "manifests", "parents"):
         _insert(connection, name, getattr(facts, name))
 

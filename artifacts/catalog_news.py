@@ -1,7 +1,7 @@
 """What a store holds that a catalog does not know yet, read a few objects at a time.
 
-Versions, manifests and measurements never change, so each is read once; an alias is read again when
-its size changed, which every move does, because it appends to its history.
+Manifests and measurements never change, so each is read once. Which versions and aliases there are is what
+a list shows.
 """
 
 from __future__ import annotations
@@ -9,14 +9,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from artifacts import layout
+from artifacts.listing import Listed, listing
 from artifacts.manifest import Manifest
 from artifacts.metrics import read_metrics, records_of, run_name, table_of
-from artifacts.names import Pointer, decode_alias
+from artifacts.names import Pointer
 
 if TYPE_CHECKING:
     from artifacts.store import Store
@@ -28,10 +29,10 @@ _METRICS = re.compile(r"metrics/(\d{4}-\d{2}-\d{2})/([0-9a-f]{64})\.parquet")
 
 @dataclass(frozen=True)
 class Known:
-    """What a catalog has: keys of versions, sizes of aliases by key, manifests, and which were measured."""
+    """What a catalog has: versions (ref, manifest), aliases (ref, alias), manifests, which were measured."""
 
-    versions: frozenset[str] = frozenset()
-    aliases: dict[str, int] = field(default_factory=dict)
+    versions: frozenset[tuple[str, str]] = frozenset()
+    aliases: frozenset[tuple[str, str]] = frozenset()
     manifests: frozenset[str] = frozenset()
     measured: frozenset[str] = frozenset()
     newest_day: str = ""
@@ -39,20 +40,18 @@ class Known:
 
 @dataclass(frozen=True)
 class News:
-    """What to read: keys of versions, sizes of aliases by key, and manifest -> day of new measurements."""
+    """What to take over: new versions, every version with an alias, manifest -> day of new measurements."""
 
-    versions: list[str]
-    aliases: dict[str, int]
+    versions: list[Listed]
+    aliased: list[Listed]
     metrics: dict[str, str]
     is_another_store: bool
-
-    def __bool__(self) -> bool:
-        return bool(self.versions or self.aliases or self.metrics or self.is_another_store)
+    is_anything: bool
 
 
 @dataclass(frozen=True)
 class Facts:
-    """Rows of the tables ``versions``, ``aliases``, ``manifests`` and ``parents``."""
+    """Rows for the tables; ``aliases`` are all that there are, of the others those that are new."""
 
     versions: list[dict[str, Any]]
     aliases: list[dict[str, Any]]
@@ -63,32 +62,27 @@ class Facts:
 
 def find_news(store: Store, known: Known) -> News:
     """List what is new. A store that lost a version is another store at the same place."""
-    versions = {info.key for info in store.backend.list(f"{layout.NAMES}/")}
-    if known.versions - versions:
-        return News([], {}, {}, True)
-    aliases = {
-        info.key: info.size
-        for info in store.backend.list(f"{layout.ALIASES}/")
-        if known.aliases.get(info.key) != info.size and layout.alias_of(info.key)
-    }
+    found = {(str(item.ref), item.entry.manifest): item for item in listing(store.backend)}
+    if known.versions - found.keys():
+        return News([], [], {}, is_another_store=True, is_anything=True)
+    new = [item for key, item in found.items() if key not in known.versions]
+    aliased = [item for item in found.values() if item.aliases]
+    aliases = {(str(item.ref), alias) for item in aliased for alias in item.aliases}
     metrics = {}
     for folder in _folders(known.newest_day):
         for info in store.backend.list(f"{folder}/"):
             if (match := _METRICS.fullmatch(info.key)) and match[2] not in known.measured:
                 metrics[match[2]] = match[1]
-    new = sorted(key for key in versions - known.versions if layout.version_of(key))
-    return News(new, aliases, metrics, False)
+    is_anything = bool(new or metrics or aliases != known.aliases)
+    return News(new, aliased, metrics, is_another_store=False, is_anything=is_anything)
 
 
 def read_facts(store: Store, news: News, known: Known) -> Facts:
-    """Read the new versions, aliases and manifests. Raises DataError if one is damaged."""
-    pointers = {
-        key: Pointer.decode(key, data)
-        for key, data in zip(news.versions, store.backend.get_many(news.versions), strict=True)
-        if data is not None
-    }
+    """Read the new manifests. Raises DataError if one is damaged."""
     wanted: dict[str, Pointer | None] = dict.fromkeys(news.metrics)
-    wanted |= {pointer.manifest: pointer for pointer in pointers.values()}
+    for item in news.versions:
+        entry = item.entry
+        wanted[entry.manifest] = Pointer(entry.stage, entry.manifest, entry.digest)
     wanted = {sha256: pointer for sha256, pointer in wanted.items() if sha256 not in known.manifests}
     found = store.backend.get_many([layout.manifest(sha256) for sha256 in wanted])
     manifests = {
@@ -96,10 +90,9 @@ def read_facts(store: Store, news: News, known: Known) -> Facts:
         for (sha256, pointer), data in zip(wanted.items(), found, strict=True)
         if (record := _manifest(store, sha256, pointer, data))
     }
-    aliases = zip(news.aliases.items(), store.backend.get_many(list(news.aliases)), strict=True)
     return Facts(
-        versions=[_version_row(key, pointer) for key, pointer in pointers.items()],
-        aliases=[_alias_row(key, size, data) for (key, size), data in aliases if data is not None],
+        versions=[_version_row(item) for item in news.versions],
+        aliases=[_alias_row(item, alias) for item in news.aliased for alias in item.aliases],
         manifests=[_manifest_row(sha256, record) for sha256, record in manifests.items()],
         parents=[
             {"manifest": sha256, "role": parent["role"], "parent": parent["ref"],
@@ -157,18 +150,16 @@ def _records(store: Store, sha256: str, key: str, data: bytes | None) -> Any:
     return table_of(sha256, [] if manifest is None else records_of(store, Manifest.from_bytes(manifest)))
 
 
-def _version_row(key: str, pointer: Pointer) -> dict[str, Any]:
-    kind, name, version = layout.version_of(key) or ("", "", 0)
+def _version_row(item: Listed) -> dict[str, Any]:
+    ref, entry = item.ref, item.entry
     return {
-        "key": key, "ref": f"{kind}/{name}@v{version}", "kind": kind, "name": name, "version": version,
-        "run": run_name(kind, name, pointer.stage), "manifest": pointer.manifest,
+        "ref": str(ref), "kind": ref.kind, "name": ref.name, "version": ref.version,
+        "run": run_name(ref.kind, ref.name, entry.stage), "manifest": entry.manifest,
     }  # fmt: skip
 
 
-def _alias_row(key: str, size: int, data: bytes) -> dict[str, Any]:
-    kind, name, alias = layout.alias_of(key) or ("", "", "")
-    version = decode_alias(key, data).version
-    return {"key": key, "size": size, "kind": kind, "name": name, "alias": alias, "version": version}
+def _alias_row(item: Listed, alias: str) -> dict[str, Any]:
+    return {"ref": str(item.ref), "alias": alias}
 
 
 def _manifest_row(sha256: str, record: dict[str, Any]) -> dict[str, Any]:

@@ -5,17 +5,15 @@ An artifact that has two names stands in the views under each of them.
 
 from __future__ import annotations
 
-SCHEMA = 1
+SCHEMA = 2
 
 TABLES = """
 CREATE SCHEMA stored;
 CREATE TABLE stored.about (schema_number INTEGER, store VARCHAR);
 CREATE TABLE stored.versions (
-    key VARCHAR, ref VARCHAR, kind VARCHAR, name VARCHAR, version INTEGER, run VARCHAR, manifest VARCHAR
+    ref VARCHAR, kind VARCHAR, name VARCHAR, version INTEGER, run VARCHAR, manifest VARCHAR
 );
-CREATE TABLE stored.aliases (
-    key VARCHAR, size BIGINT, kind VARCHAR, name VARCHAR, alias VARCHAR, version INTEGER
-);
+CREATE TABLE stored.aliases (ref VARCHAR, alias VARCHAR);
 CREATE TABLE stored.manifests (
     manifest VARCHAR, digest VARCHAR, stage VARCHAR, fingerprint VARCHAR, created VARCHAR, bytes BIGINT,
     "commit" VARCHAR, command VARCHAR, config JSON, metrics JSON, key_metric VARCHAR, key_value DOUBLE
@@ -61,9 +59,8 @@ VIEWS = {
             coalesce(aliases, []) AS aliases, "commit", command, run, stage, manifest
         FROM stored.versions JOIN stored.manifests USING (manifest)
         LEFT JOIN (
-            SELECT kind, name, version, list(alias ORDER BY alias) AS aliases
-            FROM stored.aliases GROUP BY kind, name, version
-        ) USING (kind, name, version)
+            SELECT ref, list(alias ORDER BY alias) AS aliases FROM stored.aliases GROUP BY ref
+        ) USING (ref)
         """,
     "lineage": """
         SELECT ref AS child, parent, role, manifest AS child_manifest, parent_manifest

@@ -18,6 +18,7 @@ from artifacts.atomic import digest_into
 from artifacts.errors import DataError
 from artifacts.gc import keep
 from artifacts.lease import GC, Lease
+from artifacts.listing import Entry, relist
 from artifacts.manifest import Draft, FileEntry, Manifest, draft_manifest
 from artifacts.names import Pointer
 from artifacts.paths import relative_path
@@ -66,6 +67,7 @@ def commit(
         store.names.move(ref, LATEST, winner.digest)
     elif not _is_latest(store, ref, winner.digest):
         ref, is_new = publish_latest(store, winner, name)
+    relist(store.backend, ref.kind, ref.name, {ref.version or 0: Entry.of(winner) if is_new else None})
     return Published(ref, winner, is_new)
 
 
@@ -203,8 +205,7 @@ def _publish(store: Store, manifest: Manifest, name: str) -> tuple[ArtifactRef, 
     current = store.backend.get(key)
     if current is None or current == pointer.encode():
         return ref, is_new
-    kept = _intact(store, key, current)
-    if kept is None or kept.hex == manifest.hex:  # then it is the summary in the pointer that is not right
+    if _intact(store, key, current) is None:
         store.backend.compare_and_swap(key, current, pointer.encode())
     return ref, is_new
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from artifacts import layout
 from artifacts.inventory import Graph, Inventory, Key, read, take_inventory
 from artifacts.lease import GC, Lease
-from artifacts.listing import write_index
+from artifacts.listing import mend
 from artifacts.retention import DAY_S, Rules, expire, expiring, read_marks
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def collect(store: Store, *, dry_run: bool, grace_s: float = GRACE_S, rules: Rul
             store.drop_attempt(fingerprint)
         for key in leftovers:
             store.backend.delete_leftover(key)
-        write_index(store)
+        mend(store.backend, inventory.listed(without=gone))
     removed = sizes | {layout.attempt(item): size for item, size in attempts.items()} | leftovers
     needed = inventory.needed_by(inventory.holdings.keys() - gone)
     later = {key: size for key, size in others.items() if layout.lives_with(key) not in needed}

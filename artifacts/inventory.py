@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from artifacts import layout
 from artifacts.errors import DataError
+from artifacts.listing import Entry
 from artifacts.manifest import Manifest
 from artifacts.names import Pointer
 from artifacts.ref import ArtifactRef
@@ -103,6 +104,16 @@ class Inventory:
         starts = [manifest for key in keys for manifest in self.holdings[key].pointed]
         return self.graph.objects(self.graph.with_ancestors(starts))
 
+    def listed(self, without: Collection[Key]) -> dict[tuple[str, str], dict[int, Entry]]:
+        """What lists have to show of each name, when ``without`` is gone."""
+        found: dict[tuple[str, str], dict[int, Entry]] = {}
+        for key, holding in self.holdings.items():
+            for at, pointer in holding.pointers.items() if key not in without else ():
+                if (ref := layout.version_of(at)) is not None:
+                    entry = Entry.of(self.graph.manifests[pointer.manifest])
+                    found.setdefault(ref[:2], {})[ref[2]] = entry
+        return found
+
 
 def take_inventory(store: Store, grace_s: float) -> Inventory:
     """Read every pointer, what it reaches, and manifests that are at most ``grace_s`` old.
@@ -111,13 +122,12 @@ def take_inventory(store: Store, grace_s: float) -> Inventory:
     """
     pointers, ages_s = _pointers(store)
     manifests: dict[str, Manifest] = {}
-    for pointer in pointers.values():
-        _walk(store, pointer, manifests)
+    _walk(store, pointers.values(), manifests)
     for info in store.backend.list(f"{layout.MANIFESTS}/"):
         sha256 = info.key.rpartition("/")[2].removesuffix(".json")
         if info.age_s <= grace_s and sha256 not in manifests and (young := read(store, info.key)):
             with suppress(DataError):  # nothing needs it yet, so it stops nobody; verify says what is wrong
-                _walk(store, Pointer.to(young), manifests)
+                _walk(store, [Pointer.to(young)], manifests)
     graph = Graph(manifests)
     inventory = Inventory(graph, {})
     for sha256 in manifests:
@@ -154,11 +164,11 @@ def _pointers(store: Store) -> tuple[dict[str, Pointer], dict[str, float]]:
     return pointers, ages_s
 
 
-def _walk(store: Store, start: Pointer, found: dict[str, Manifest]) -> None:
-    """Add what a pointer reaches to what was found."""
-    pending = [start]
+def _walk(store: Store, starts: Iterable[Pointer], found: dict[str, Manifest]) -> None:
+    """Add what pointers reach to what was found."""
+    pending = {pointer.manifest: pointer for pointer in starts if pointer.manifest not in found}
     while pending:
-        here = pending.pop()
-        if here.manifest not in found:
-            found[here.manifest] = store.manifest(here)
-            pending += [Pointer.to_parent(parent) for parent in found[here.manifest].parents]
+        manifests = list(store.manifests(list(pending.values())))
+        found.update(zip(pending, manifests, strict=True))
+        parents = (Pointer.to_parent(parent) for manifest in manifests for parent in manifest.parents)
+        pending = {pointer.manifest: pointer for pointer in parents if pointer.manifest not in found}

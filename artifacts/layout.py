@@ -10,13 +10,14 @@ from typing import Any
 from artifacts.errors import DataError, UsageError
 from artifacts.paths import is_sha256, segment
 
-STORE, INDEX = "store.json", "index.json"
+STORE = "store.json"
 BLOBS, MANIFESTS, FINGERPRINTS = "blobs/sha256", "manifests", "fingerprints"
 NAMES, ALIASES, LEASES, ATTEMPTS = "names", "aliases", "leases", "attempts"
-METRICS, SIGNATURES, PINS = "metrics", "signatures", "pins"
+METRICS, SIGNATURES, PINS, LISTS = "metrics", "signatures", "pins", "lists"
 
 _VERSION = re.compile(rf"(?:{NAMES}|{PINS})/([^/]+)/([^/]+)/v([1-9][0-9]{{0,8}})\.json")
 _ALIAS = re.compile(rf"{ALIASES}/([^/]+)/([^/]+)/([^/]+)\.json")
+_LISTED = re.compile(rf"{LISTS}/([^/]+)/([^/]+)\.json")
 
 
 def blob(sha256: str) -> str:
@@ -40,7 +41,7 @@ def names(kind: str, name: str) -> str:
 
 
 def under(records: str, kind: str | None, name: str | None) -> str:
-    """Prefix of the records (NAMES, ALIASES) of everything, of one kind, or of one name of a kind."""
+    """Prefix of the records (NAMES, ALIASES, LISTS) of everything, of one kind, or of one name of a kind."""
     parts = [] if kind is None else [segment(kind, "artifact kind")]
     parts += [] if kind is None or name is None else [segment(name, "artifact name")]
     return "/".join([records, *parts, ""])
@@ -76,6 +77,17 @@ def alias_of(key: str) -> tuple[str, str, str] | None:
     """(kind, name, alias) of an alias's key; None for any other."""
     match = _ALIAS.fullmatch(key)
     return (match[1], match[2], match[3]) if match else None
+
+
+def listed(kind: str, name: str) -> str:
+    """Key of what lists show of one name."""
+    return f"{LISTS}/{segment(kind, 'artifact kind')}/{segment(name, 'artifact name')}.json"
+
+
+def listed_of(key: str) -> tuple[str, str] | None:
+    """(kind, name) that a key of lists/ is about; None for any other."""
+    match = _LISTED.fullmatch(key)
+    return (match[1], match[2]) if match else None
 
 
 def lease(key: str) -> str:

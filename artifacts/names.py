@@ -4,41 +4,18 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from artifacts import layout
 from artifacts.backends.base import Backend
 from artifacts.errors import DataError, ResourceError, UsageError
-from artifacts.manifest import Manifest, Parent
 from artifacts.paths import is_sha256
 from artifacts.ref import LATEST, ArtifactRef
 
-
-class Summary(NamedTuple):
-    """A manifest in short, kept beside pointers to it so that a list need not read the manifest."""
-
-    created: str
-    bytes: int
-    key_metric: str
-    value: int | float | str | None
-
-    @classmethod
-    def of(cls, manifest: Manifest) -> Summary:
-        """The summary of a manifest."""
-        value = manifest.metrics.get(manifest.key_metric)
-        return cls(manifest.created, manifest.total_bytes, manifest.key_metric, value)
-
-    @classmethod
-    def decode(cls, record: Any) -> Summary | None:
-        """The summary in a pointer's record; None if there is none, or none that this program knows."""
-        try:
-            summary = cls(**record)
-        except TypeError:
-            return None
-        known = isinstance(summary.created, str) and isinstance(summary.bytes, int)
-        return summary if known and isinstance(summary.value, int | float | str | None) else None
+if TYPE_CHECKING:
+    from artifacts.manifest import Manifest, Parent
 
 
 @dataclass(frozen=True)
@@ -48,12 +25,11 @@ class Pointer:
     stage: str
     manifest: str
     digest: str
-    summary: Summary | None = field(default=None, compare=False)
 
     @classmethod
     def to(cls, manifest: Manifest) -> Pointer:
         """The pointer to a manifest."""
-        return cls(manifest.stage, manifest.hex, manifest.digest, Summary.of(manifest))
+        return cls(manifest.stage, manifest.hex, manifest.digest)
 
     @classmethod
     def to_parent(cls, parent: Parent) -> Pointer:
@@ -70,12 +46,13 @@ class Pointer:
             and stage and is_sha256(manifest) and is_sha256(digest)
         ):  # fmt: skip
             raise DataError(f"{key} is damaged: it points nowhere", "rebuild what it names with --force")
-        return cls(stage, manifest, digest, Summary.decode(record.get("summary")))
+        return cls(stage, manifest, digest)
 
     def encode(self) -> bytes:
         """The bytes to store."""
-        record = {"schema": 1, "stage": self.stage, "manifest": self.manifest, "digest": self.digest}
-        return layout.encode(record | ({"summary": self.summary._asdict()} if self.summary else {}))
+        return layout.encode(
+            {"schema": 1, "stage": self.stage, "manifest": self.manifest, "digest": self.digest}
+        )
 
 
 @dataclass(frozen=True)

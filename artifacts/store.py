@@ -5,28 +5,27 @@ Reading it writes nothing. Nothing becomes visible before it is whole.
 
 from __future__ import annotations
 
-import os
 import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from artifacts import layout
 from artifacts.atomic import disk_errors, make_directories
-from artifacts.backends import open_backend
 from artifacts.backends.base import Backend
 from artifacts.checkout import checkout
 from artifacts.commit import Published, commit, publish_latest
-from artifacts.errors import DataError, ResourceError, UsageError
+from artifacts.errors import DataError, UsageError
 from artifacts.gc import GRACE_S, GcReport, collect
 from artifacts.lease import GC, Lease
+from artifacts.listing import Entry, is_listed, relist
 from artifacts.manifest import Draft, Manifest
 from artifacts.names import Alias, Names, Pointer, Version
+from artifacts.opening import open_place
 from artifacts.paths import home
 from artifacts.pins import Pin, pin, unpin
 from artifacts.ref import LATEST, ArtifactRef, check_alias
 from artifacts.retention import Rules
 from artifacts.verify import MISSING, WRONG_BYTES, Problem, damaged, file_problems, verify
-
-SCHEMA = 1
 
 
 class Store:
@@ -38,27 +37,8 @@ class Store:
 
     @classmethod
     def open(cls, url: str = "", *, create: bool = True) -> Store:
-        """Open the store at a URL or folder; "" is $NANOCHAT_HOME/store.
-
-        A new one is started where there is none, if ``create``. Refuses the store of a newer
-        program and a folder that holds other things.
-        """
-        backend = open_backend(url or str(home() / "store"))
-        record = backend.get(layout.STORE)
-        if record is None and _is_used(backend):  # maybe by another process that starts the store now
-            record = backend.get(layout.STORE)
-            if record is None and create:
-                raise UsageError(f"{backend.url} holds other files and is no store", "choose an empty folder")
-        if record is None:
-            if not create:
-                raise ResourceError(f"{backend.url} is not a store", "check --store, or start one with a run")
-            backend.put_new(layout.STORE, layout.encode({"schema": SCHEMA}))
-        elif (schema := layout.decode(layout.STORE, record).get("schema")) != SCHEMA:
-            raise ResourceError(
-                f"{backend.url} has store schema {schema}, this program knows {SCHEMA}",
-                "upgrade nanochat-pipeline",
-            )
-        return cls(backend)
+        """Open the store at a URL or folder; see ``open_place``."""
+        return cls(open_place(url, create=create))
 
     def lookup(self, stage: str, fingerprint: str) -> Manifest | None:
         """The artifact that answers a fingerprint, or None if nothing was committed for it."""
@@ -73,8 +53,15 @@ class Store:
 
     def manifest(self, pointer: Pointer) -> Manifest:
         """Read and check a manifest; raises DataError if it is missing, damaged, or of another artifact."""
+        return self._checked(pointer, self.backend.get(layout.manifest(pointer.manifest)))
+
+    def manifests(self, pointers: Sequence[Pointer]) -> Iterator[Manifest]:
+        """The same for many, several under way at once."""
+        found = self.backend.get_many([layout.manifest(pointer.manifest) for pointer in pointers])
+        return map(self._checked, pointers, found)
+
+    def _checked(self, pointer: Pointer, data: bytes | None) -> Manifest:
         key = layout.manifest(pointer.manifest)
-        data = self.backend.get(key)
         if data is None:
             raise damaged(self, pointer, key, MISSING)
         try:
@@ -124,10 +111,14 @@ class Store:
     def name(self, manifest: Manifest, name: str) -> ArtifactRef:
         """The version of this artifact under a name. Writes only what a crash left undone."""
         ref, is_new = self.names.publish(manifest.kind, name, Pointer.to(manifest))
+        is_late = not is_new and self.names.awaits_latest(ref)
         if is_new:
             self.names.move(ref, LATEST, manifest.digest)
-        elif self.names.awaits_latest(ref):
+        elif is_late:
             ref, _ = publish_latest(self, manifest, name)
+        if is_new or is_late or not is_listed(self.backend, ref):
+            entry = Entry.of(manifest) if is_new else None
+            relist(self.backend, ref.kind, ref.name, {ref.version or 0: entry})
         return ref
 
     def resolve(self, ref: str | ArtifactRef) -> tuple[ArtifactRef, Manifest]:
@@ -146,6 +137,7 @@ class Store:
         with Lease(self, GC):  # either gc sees the alias, or the artifact is gone and this says so
             version = self.names.find(ref)
             self.names.move(version.ref, alias, version.pointer.digest)
+            relist(self.backend, version.ref.kind, version.ref.name)
         return version.ref
 
     def pin(self, ref: str | ArtifactRef, note: str = "") -> Pin:
@@ -194,15 +186,3 @@ def _pointer(key: str, data: bytes, stage: str) -> Pointer:
         return Pointer.decode(key, data)
     except DataError as error:
         raise DataError(error.message, f"rebuild it: nanochat run PRESET --force {stage}") from error
-
-
-def _is_used(backend: Backend) -> bool:
-    """True if there is anything but hidden files of a folder."""
-    path = backend.local_path(layout.STORE)
-    if path is None:
-        return next(backend.list(""), None) is not None
-    with disk_errors(path.parent):
-        try:
-            return any(not name.startswith(".") for name in os.listdir(path.parent))
-        except FileNotFoundError:
-            return False

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 from artifacts import layout
 from artifacts.atomic import digest_into
 from artifacts.errors import DataError, UsageError
+from artifacts.listing import Entry, contradictions
 from artifacts.manifest import ADOPTED, Manifest
-from artifacts.names import Pointer, Summary
+from artifacts.names import Pointer
 from artifacts.paths import is_sha256
 from artifacts.pins import pin_of
 from artifacts.redact import REDACTED
@@ -133,16 +134,12 @@ def _reachable(store: Store) -> tuple[list[Manifest], list[Problem]]:
     """The artifacts behind every version and fingerprint, and the ones that cannot be reached."""
     manifests: dict[str, Manifest] = {}
     problems: list[Problem] = []
+    listed: dict[tuple[str, str], dict[int, Entry]] = {}
     for ref in store.names.version_keys():
         try:
-            pointer = store.names.find(ref).pointer
-            manifest = store.manifest(pointer)
+            manifest = store.manifest(store.names.find(ref).pointer)
             manifests[manifest.hex] = manifest
-            if pointer.summary not in (None, Summary.of(manifest)):
-                what = "is listed with a summary that is not its manifest's"
-                problems.append(
-                    Problem(str(ref), "", what, _rebuild(store, pointer, str(ref), manifest.stage))
-                )
+            listed.setdefault((ref.kind, ref.name), {})[ref.version or 0] = Entry.of(manifest)
         except DataError as error:
             problems.append(Problem(str(ref), "", error.message, error.hint))
     for info in store.backend.list(f"{layout.FINGERPRINTS}/"):
@@ -154,6 +151,8 @@ def _reachable(store: Store) -> tuple[list[Manifest], list[Problem]]:
             problems.append(Problem(info.key, "", "is no fingerprint"))
         except DataError as error:
             problems.append(Problem(info.key, "", error.message, error.hint))
+    for key, what in contradictions(store.backend, listed):
+        problems.append(Problem(key, "", what, "mend what lists show: nanochat art gc"))
     return list(manifests.values()), problems
 
 

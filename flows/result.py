@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from artifacts.manifest import Manifest
 from artifacts.names import Pointer
+from flows.headline import headline
 
 
 class StageResult(BaseModel):
@@ -40,14 +40,6 @@ class StageResult(BaseModel):
     def line(self) -> dict[str, Any]:
         """The object that ``run --json`` prints."""
         return self.model_dump(include={"stage", "status", "artifact", "digest", "seconds", "metrics"})
-
-
-def headline(metrics: Mapping[str, float | int | str | None], key: str) -> str:
-    """``val_bpb 1.92``: one metric as text; empty if it is not there."""
-    value = metrics.get(key)
-    if value is None:
-        return ""
-    return f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
 
 
 def result_of(

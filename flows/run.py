@@ -35,7 +35,7 @@ def open_builder(params: PipelineParams) -> Builder:
     settings = Settings()
     resolution = Resolution(params.preset, params.set)
     return Builder(
-        store=Store.open(params.store or settings.store),
+        store=Store.open(params.store or ""),
         settings=settings,
         configs=resolution.stages,
         name=segment(params.run_name, "name"),

@@ -31,14 +31,13 @@ _QUIET = {
 
 
 class Settings(BaseSettings):
-    """``NANOCHAT_HOME``, ``NANOCHAT_STORE``, ``NANOCHAT_STAGE_TIMEOUT_S``."""
+    """``NANOCHAT_HOME``, ``NANOCHAT_STAGE_TIMEOUT_S``. A store reads its own variable."""
 
     model_config = SettingsConfigDict(
         env_prefix="NANOCHAT_", env_ignore_empty=True, extra="ignore", frozen=True
     )
 
     home: Path = Field(default_factory=home, description="Folder of everything that is kept on this machine.")
-    store: str = Field(default="", description="Store URL or folder; default: store/ under the home folder.")
     stage_timeout_s: float | None = Field(default=None, gt=0, description="Stop a stage that takes longer.")
 
     def __init__(self) -> None:

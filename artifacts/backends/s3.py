@@ -48,14 +48,14 @@ class S3Backend:
 
     @cached_property
     def _session(self) -> Any:
-        import boto3
+        from botocore.session import Session  # boto3's own; what boto3 adds takes long to import
 
         with s3_errors(self.url):
-            return boto3.Session()
+            return Session()
 
     @cached_property
     def client(self) -> Any:
-        """The boto3 client; made at first use, safe to share between threads."""
+        """The client of botocore, which is boto3's too; made at first use, safe to share between threads."""
         return self._client(ATTEMPTS)
 
     @cached_property
@@ -81,7 +81,7 @@ class S3Backend:
             response_checksum_validation="when_required",
         )
         with s3_errors(self.url):
-            return self._session.client("s3", config=config)
+            return self._session.create_client("s3", config=config)
 
     def get(self, key: str) -> bytes | None:
         """The object, or None."""

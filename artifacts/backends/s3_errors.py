@@ -30,8 +30,7 @@ def status_of(error: BaseException | None) -> int | None:
 
 @contextmanager
 def s3_errors(url: str, *absent: int) -> Iterator[None]:
-    """Turn what boto3 raises into a one-line ResourceError; an answer with an ``absent`` status passes."""
-    from boto3.exceptions import Boto3Error
+    """Turn what botocore raises into a one-line ResourceError; an answer with an ``absent`` status passes."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
@@ -41,7 +40,7 @@ def s3_errors(url: str, *absent: int) -> Iterator[None]:
             raise
         reason, hint = _explain(error)
         raise ResourceError(f"{url}: {reason}", hint) from error
-    except (BotoCoreError, Boto3Error) as error:
+    except BotoCoreError as error:
         reason, hint = _connection(error)
         raise ResourceError(f"{url}: {reason}", hint) from error
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
-
 from cyclopts import App
 
 from flows.cli.commands import COMMANDS, GROUPS
@@ -11,7 +9,7 @@ from flows.cli.commands import COMMANDS, GROUPS
 
 def build_app() -> App:
     """The application; calling it parses arguments and runs one command."""
-    app = App(name="nanochat", version=lambda: version("nanochat-pipeline"), help_format="plaintext")
+    app = App(name="nanochat", version=_version, help_format="plaintext")
     for name, (target, text) in COMMANDS.items():
         app.command(target, name=name, help=text)
     for group, (commands, explanation) in GROUPS.items():
@@ -20,3 +18,9 @@ def build_app() -> App:
             inner.command(target, name=name, help=text)
         app.command(inner)
     return app
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("nanochat-pipeline")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +12,6 @@ from artifacts import lineage as walk
 from artifacts import lineage_formats as formats
 from artifacts.atomic import disk_errors, publish_directory, temporary_name
 from artifacts.errors import DataError, UsageError
-from artifacts.listing import listing
 from artifacts.manifest import Manifest
 from artifacts.pins import pin_of
 from artifacts.ref import ArtifactRef
@@ -19,42 +19,12 @@ from artifacts.signing import verify_signature
 from artifacts.store import Store
 from flows.cli.options import Json, StoreUrl
 from flows.cli.output import print_json, print_table, size_text
-from flows.result import headline
 from flows.settings import Settings
 
 
 def open_store(url: str | None) -> Store:
     """The store that a reading command means; it is not created."""
-    return Store.open(url or Settings().store, create=False)
-
-
-def ls(what: str = "", /, *, store: StoreUrl = None, json: Json = False) -> int:
-    """List artifacts.
-
-    Parameters
-    ----------
-    what
-        A kind (base), or kind/name (base/demo); default: everything.
-    """
-    opened = open_store(store)
-    kind, _, name = what.partition("/")
-    found = listing(opened, kind or None, name or None)
-    if json:
-        print_json([_node(opened, *opened.resolve(item.ref)) for item in found])
-        return 0
-    if not found:
-        print(f"no artifact{f' of {what}' if what else ''} yet: nanochat run demo makes some")
-        return 0
-    print_table(
-        ("artifact", "aliases", "digest", "size", "metric", "made"),
-        [
-            (str(item.ref), " ".join(item.aliases), item.digest[:12], size_text(item.summary.bytes),
-             headline({item.summary.key_metric: item.summary.value}, item.summary.key_metric),
-             item.summary.created)
-            for item in found
-        ],
-    )  # fmt: skip
-    return 0
+    return Store.open(url or "", create=False)
 
 
 def show(ref: str, /, *, store: StoreUrl = None, json: Json = False) -> int:
@@ -68,7 +38,10 @@ def show(ref: str, /, *, store: StoreUrl = None, json: Json = False) -> int:
     opened = open_store(store)
     found, manifest = opened.resolve(ref)
     pin = pin_of(opened, found)
-    node = _node(opened, found, manifest) | {"pinned": {"time": pin.time, "note": pin.note} if pin else None}
+    every = opened.aliases(found.kind, found.name).items()
+    aliases = [text for text, alias in every if alias.version == found.version]
+    pinned = {"time": pin.time, "note": pin.note} if pin else None
+    node = described(found, manifest, aliases) | {"pinned": pinned}
     if json:
         print_json(node)
         return 0
@@ -229,12 +202,9 @@ def get(
     return 0
 
 
-def _node(store: Store, ref: ArtifactRef, manifest: Manifest) -> dict[str, Any]:
+def described(ref: ArtifactRef, manifest: Manifest, aliases: Sequence[str]) -> dict[str, Any]:
+    """One artifact as ``ls`` and ``show`` print it with --json."""
     files = [{"path": path, "size": entry.size, "sha256": entry.sha256}
              for path, entry in manifest.all_files().items()]  # fmt: skip
-    more = {"files": files, "aliases": _aliases(store, ref), "bytes": manifest.total_bytes}
+    more = {"files": files, "aliases": list(aliases), "bytes": manifest.total_bytes}
     return walk.node(str(ref), manifest) | more
-
-
-def _aliases(store: Store, ref: ArtifactRef) -> list[str]:
-    return [text for text, alias in store.aliases(ref.kind, ref.name).items() if alias.version == ref.version]

@@ -14,7 +14,6 @@ from flows.cli.art import open_store
 from flows.cli.options import Json, StoreUrl
 from flows.cli.output import print_json, print_table, size_text
 from flows.dag import STAGES
-from flows.settings import Settings
 from flows.suggest import unknown
 
 Only = Annotated[
@@ -39,7 +38,7 @@ def adopt(
     """
     from flows.adopt import adopt as adopt_folder
 
-    ref, manifest = adopt_folder(Store.open(store or Settings().store), name, folder, force=force)
+    ref, manifest = adopt_folder(Store.open(store or ""), name, folder, force=force)
     if json:
         print_json({"artifact": str(ref), "digest": manifest.digest, "bytes": manifest.total_bytes})
         return 0

@@ -15,7 +15,6 @@ from artifacts.store import Store
 from flows.cli.art import open_store
 from flows.cli.options import Json, StoreUrl
 from flows.cli.output import print_json, print_table, size_text
-from flows.settings import Settings
 
 _DIGESTS = ("code", "files")
 
@@ -57,7 +56,7 @@ def import_(file: Path, /, *, store: StoreUrl = None, json: Json = False) -> int
         The file; it may come from anywhere, but a later run takes what is imported for cached.
     """
     with checked(file) as found:
-        made = found.put_into(Store.open(store or Settings().store))
+        made = found.put_into(Store.open(store or ""))
     if json:
         print_json({"artifact": str(made[0].ref), "imported": [
             {"was": str(item.was), "artifact": str(item.ref)} for item in made

@@ -19,9 +19,9 @@ from flows.cli.options import Json, Overrides, StoreUrl
 from flows.cli.output import print_json, print_table
 from flows.cli.run import interruptible
 from flows.cli.watch import TerminalObserver
+from flows.headline import headline
 from flows.params import parse_overrides
 from flows.reproduce import Rebuilt, Reproduction
-from flows.result import headline
 from flows.settings import Settings
 from flows.why import why as recipe_of
 

@@ -13,7 +13,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 ART: dict[str, tuple[str, str]] = {
-    "ls": ("flows.cli.art:ls", "List artifacts."),
+    "ls": ("flows.cli.art_ls:ls", "List artifacts."),
     "show": ("flows.cli.art:show", "Show one artifact: recipe, files, metrics, aliases."),
     "lineage": ("flows.cli.art:lineage", "Show what an artifact was made from, or what was made from it."),
     "why": ("flows.cli.art_rebuild:why", "Say in plain words how an artifact came to be."),

@@ -54,7 +54,7 @@ def _checks(url: str | None) -> Iterator[Check]:
     yield Check("cpu", True, f"{machine.cpu}, {machine.cores} usable cores")
     yield Check("gpu", True, ", ".join(machine.gpus) or "none: everything runs on the CPU")
     yield _disk(settings.home)
-    yield _guarded("store", lambda: _store(url or settings.store))
+    yield _guarded("store", lambda: _store(url or ""))
     server = prefect_server_is_configured()
     yield Check("prefect server", True, "configured" if server else "none: runs use an embedded one")
 

@@ -49,7 +49,7 @@ def evaluate(
     """
     from nanochat.stages.evaluate import EvaluateConfig
 
-    opened = Store.open(store or Settings().store, create=False)
+    opened = Store.open(store or "", create=False)
     found, manifest = opened.resolve(ref)
     if manifest.kind not in MODEL_KINDS:
         raise UsageError(f"{found} is no model", f"kinds that can be evaluated: {', '.join(MODEL_KINDS)}")

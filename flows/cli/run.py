@@ -87,9 +87,8 @@ def chat_model(results: list[StageResult]) -> StageResult | None:
 def _verify(outcome: Outcome, url: str | None) -> None:
     from artifacts.errors import DataError
     from artifacts.store import Store
-    from flows.settings import Settings
 
-    store = Store.open(url or Settings().store)
+    store = Store.open(url or "")
     for result in outcome.results:
         if problems := store.verify(result.artifact):
             raise DataError(str(problems[0]), problems[0].hint)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,45 +8,6 @@ import pytest
 from artifacts.errors import DataError, ResourceError, UsageError
 from artifacts.manifest import Provenance
 from artifacts.store import Store
-
-
-def test_a_store_starts_once_and_says_its_schema(tmp_path: Path, snapshot: Callable) -> None:
-    folder = tmp_path / "new" / "store"
-    Store.open(str(folder))
-    before = snapshot(folder)
-    assert json.loads((folder / "store.json").read_text())["schema"] == 1
-    Store.open(f"file://{folder}", create=False)
-    assert snapshot(folder) == before
-
-
-def test_the_default_is_under_the_home(tmp_path: Path) -> None:
-    Store.open()
-    assert (tmp_path / "home" / "store" / "store.json").is_file()
-
-
-def test_a_newer_store_is_refused_in_one_line(tmp_path: Path) -> None:
-    (tmp_path / "store.json").write_text('{"schema": 2}')
-    with pytest.raises(ResourceError, match="schema 2") as error:
-        Store.open(str(tmp_path))
-    assert "upgrade" in error.value.hint
-    assert "\n" not in str(error.value)
-
-
-def test_other_folders_and_places_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ResourceError, match="is not a store"):
-        Store.open(str(tmp_path / "absent"), create=False)
-    (tmp_path / "thesis.txt").write_text("x")
-    with pytest.raises(UsageError, match="holds other files"):
-        Store.open(str(tmp_path))
-    with pytest.raises(ResourceError, match="a part of the path is a file"):
-        Store.open(str(tmp_path / "thesis.txt" / "store"))
-    with pytest.raises(UsageError, match="scheme"):
-        Store.open("gopher://x")
-    for url in ("s3://", "s3:///prefix", "s3://bucket/a/../b", "s3://me:secret@bucket", "s3://bucket?x=1"):
-        with pytest.raises(UsageError) as error:
-            Store.open(url)
-        assert "secret" not in str(error.value)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["thesis.txt"]
 
 
 def test_lookup_answers_what_was_committed(make, store: Store) -> None:

@@ -26,12 +26,11 @@ def test_everything_lives_below_the_home_folder(home: Path) -> None:
     )
 
 
-def test_the_environment_sets_store_and_time_limit(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert (Settings().store, Settings().stage_timeout_s) == ("", None)
-    monkeypatch.setenv("NANOCHAT_STORE", "/data/store")
+def test_the_environment_sets_a_time_limit(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Settings().stage_timeout_s is None
     monkeypatch.setenv("NANOCHAT_STAGE_TIMEOUT_S", "2.5")
     monkeypatch.setenv("NANOCHAT_REQUIRE", "chromium")
-    assert (Settings().store, Settings().stage_timeout_s) == ("/data/store", 2.5)
+    assert Settings().stage_timeout_s == 2.5
 
 
 @pytest.mark.parametrize("value", ["abc", "0", "-1"])
@@ -42,10 +41,10 @@ def test_a_wrong_value_is_named_with_its_variable(value: str, monkeypatch: pytes
 
 
 def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("NANOCHAT_HOME", "NANOCHAT_STORE", "NANOCHAT_STAGE_TIMEOUT_S"):
+    for name in ("NANOCHAT_HOME", "NANOCHAT_STAGE_TIMEOUT_S"):
         monkeypatch.setenv(name, "")
     assert Settings().home == Path("~/.cache/nanochat-pipeline").expanduser()
-    assert (Settings().store, Settings().stage_timeout_s) == ("", None)
+    assert Settings().stage_timeout_s is None
 
 
 def test_a_relative_home_and_a_tilde_mean_the_same_everywhere(

@@ -1,0 +1,49 @@
+"""``nanochat art ls``: a file of its own, because what it does not import it need not wait for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from artifacts.listing import Listed, listing
+from artifacts.opening import open_place
+from flows.cli.options import Json, StoreUrl
+from flows.cli.output import print_json, print_table, size_text
+from flows.headline import headline
+
+
+def ls(what: str = "", /, *, store: StoreUrl = None, json: Json = False) -> int:
+    """List artifacts.
+
+    Parameters
+    ----------
+    what
+        A kind (base), or kind/name (base/demo); default: everything.
+    """
+    place = open_place(store or "", create=False)
+    kind, _, name = what.partition("/")
+    found = listing(place, kind or None, name or None)
+    if json:
+        print_json(_described(store, found))
+    elif not found:
+        print(f"no artifact{f' of {what}' if what else ''} yet: nanochat run demo makes some")
+    else:
+        print_table(
+            ("artifact", "aliases", "digest", "size", "metric", "made"),
+            [
+                (str(item.ref), " ".join(item.aliases), item.entry.digest[:12], size_text(item.entry.bytes),
+                 headline({item.entry.key_metric: item.entry.value}, item.entry.key_metric),
+                 item.entry.created)
+                for item in found
+            ],
+        )  # fmt: skip
+    return 0
+
+
+def _described(url: str | None, found: list[Listed]) -> list[dict[str, Any]]:
+    from artifacts.names import Pointer
+    from flows.cli.art import described, open_store
+
+    store = open_store(url)
+    pointers = [Pointer(item.entry.stage, item.entry.manifest, item.entry.digest) for item in found]
+    manifests = zip(found, store.manifests(pointers), strict=True)
+    return [described(item.ref, manifest, item.aliases) for item, manifest in manifests]
