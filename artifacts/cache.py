@@ -38,9 +38,9 @@ class BlobCache:
             raise UsageError(f"NANOCHAT_CACHE_GB = {text!r} is no number", "change or unset it") from None
         return cls(home() / "cache" / "blobs", views, limit_bytes)
 
-    def fetch(self, backend: Backend, sha256: str) -> Path | None:
-        """The blob's file, downloaded if need be; None if the store has none. Its bytes are not verified."""
-        path = self.folder / sha256
+    def fetch(self, backend: Backend, sha256: str) -> tuple[Path | None, str | None]:
+        """The blob's file, None if the store has none; and its true sha256 if it was downloaded now."""
+        path, came = self.folder / sha256, None
         with disk_errors(self.folder):
             make_directories(self.folder)
             # One download of a blob at a time; a killed one leaves its parts here, and the next goes on.
@@ -48,12 +48,13 @@ class BlobCache:
             with (self.folder / f"{TEMPORARY_PREFIX}{sha256}.lock").open("w") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 if not path.exists():
-                    if not backend.download(layout.blob(sha256), partial):
-                        return None
+                    came = backend.download(layout.blob(sha256), partial)
+                    if came is None:
+                        return None, None
                     os.replace(partial, path)
             os.utime(path)
             Path(lock.name).unlink(missing_ok=True)
-        return path
+        return path, came
 
     def drop(self, sha256: str) -> None:
         """Forget a blob whose bytes turned out to be wrong."""

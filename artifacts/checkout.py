@@ -75,38 +75,44 @@ class _Source:
         """Put a verified, read-only file at ``target`` by one rename."""
         temporary = self.scratch / temporary_name()
         try:
-            if not self._fetch(entry, temporary):
-                raise damaged(self.store, Pointer.to(self.manifest), path, MISSING)
-            if not self.verified.matches(temporary, entry.sha256) and not self._fetch_again(entry, temporary):
+            if not (self._fetch(path, entry, temporary) or self._fetch_again(path, entry, temporary)):
                 raise damaged(self.store, Pointer.to(self.manifest), path, WRONG_BYTES)
             target.parent.mkdir(parents=True, exist_ok=True)
             os.replace(temporary, target)
         finally:
             temporary.unlink(missing_ok=True)  # rename leaves it if both are links to one file
 
-    def _fetch(self, entry: FileEntry, temporary: Path) -> bool:
-        key, backend = layout.blob(entry.sha256), self.store.backend
-        stored = self.cache.fetch(backend, entry.sha256) if self.cache else backend.local_path(key)
-        if stored is None:
-            return False
-        try:
-            os.link(stored, temporary)
-        except FileNotFoundError:
-            return False
-        except OSError as error:
-            if error.errno not in NO_LINK:
-                raise
-            shutil.copyfile(stored, temporary)
-            temporary.chmod(0o444)
-        return True
+    def _fetch(self, path: str, entry: FileEntry, temporary: Path) -> bool:
+        """Make ``temporary`` the file; False if it does not have its sha256."""
+        came: str | None = None
+        stored = self.store.backend.local_path(layout.blob(entry.sha256))
+        if self.cache:
+            stored, came = self.cache.fetch(self.store.backend, entry.sha256)
+        if stored is None or not _link(stored, temporary):
+            raise damaged(self.store, Pointer.to(self.manifest), path, MISSING)
+        return came == entry.sha256 or self.verified.matches(temporary, entry.sha256)
 
-    def _fetch_again(self, entry: FileEntry, temporary: Path) -> bool:
+    def _fetch_again(self, path: str, entry: FileEntry, temporary: Path) -> bool:
         """Where it was the cached copy that is damaged, another download is right."""
         if self.cache is None:
             return False
         self.cache.drop(entry.sha256)
         temporary.unlink()
-        return self._fetch(entry, temporary) and self.verified.matches(temporary, entry.sha256)
+        return self._fetch(path, entry, temporary)
+
+
+def _link(stored: Path, temporary: Path) -> bool:
+    """Another name for a stored file, or a copy where that cannot be; False if it is not there."""
+    try:
+        os.link(stored, temporary)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        if error.errno not in NO_LINK:
+            raise
+        shutil.copyfile(stored, temporary)
+        temporary.chmod(0o444)
+    return True
 
 
 def _build(source: _Source, view: Path) -> None:

@@ -67,7 +67,7 @@ class Provenance(_Model):
     )
     command: str = ""
     versions: dict[str, str] = Field(default_factory=dict)
-    hardware: Hardware = Hardware()
+    hardware: Hardware = Field(default_factory=Hardware)
     settings: dict[str, Any] = Field(
         default_factory=dict, description="resolved dtype, threads, ranks, compile, and what else may differ"
     )
@@ -86,7 +86,7 @@ class Draft(_Model):
     parents: tuple[Parent, ...] = ()
     metrics: dict[str, int | float | str] = Field(default_factory=dict)
     key_metric: str = ""
-    provenance: Provenance = Provenance()
+    provenance: Provenance = Field(default_factory=Provenance)
     created: str = Field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
     @model_validator(mode="after")

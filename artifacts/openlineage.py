@@ -30,7 +30,7 @@ def openlineage(graph: Graph, store_url: str) -> str:
 
 def _event(node: Node, namespace: str) -> dict[str, Any]:
     inputs = {item["ref"]: item["digest"] for item in node["parents"]}  # one may be read in two roles
-    parameters = [{"key": key, "value": value} for key, value in node["config"].items()]
+    parameters = [{"key": key, "value": _text(value)} for key, value in node["config"].items()]
     statistics = _facet(
         "1-0-2", "OutputStatisticsOutputDatasetFacet", size=node["bytes"], fileCount=node["files"]
     )
@@ -40,7 +40,9 @@ def _event(node: Node, namespace: str) -> dict[str, Any]:
         "eventTime": _time(node),
         "run": {
             "runId": str(uuid.uuid5(uuid.NAMESPACE_URL, f"{_PRODUCER}#{node['manifest']} {node['ref']}")),
-            "facets": {"jobRunParameters": _facet("1-0-0", "JobRunParametersFacet", parameters=parameters)},
+            "facets": {
+                "executionParameters": _facet("1-0-0", "ExecutionParametersRunFacet", parameters=parameters)
+            },
         },
         "job": {
             "namespace": namespace,
@@ -80,6 +82,11 @@ def _facet(version: str, name: str, /, **fields: Any) -> dict[str, Any]:
         "_schemaURL": f"{_SPEC}/facets/{version}/{name}.json#/$defs/{name}",
         **fields,
     }
+
+
+def _text(value: Any) -> str:
+    """A parameter's value, which the spec wants as a string: JSON, but for what is one already."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
 def _time(node: Node) -> str:

@@ -102,8 +102,7 @@ def blob_digest(backend: Backend, sha256: str) -> str | None:
     if (path := backend.local_path(key)) is not None:
         return digest_into(path) if path.is_file() else None
     with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder, "blob")
-        return digest_into(target) if backend.download(key, target) else None
+        return backend.download(key, Path(folder, "blob"))
 
 
 def verify(store: Store, ref: str | ArtifactRef | None, *, deep: bool) -> list[Problem]:

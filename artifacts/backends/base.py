@@ -67,8 +67,8 @@ class Backend(Protocol):
         the object itself, by a hard link, instead of being copied.
         """
 
-    def download(self, key: str, target: Path) -> bool:
-        """Write the object to a new, read-only file; False if there is none."""
+    def download(self, key: str, target: Path) -> str | None:
+        """Write the object to a new, read-only file; the sha256 of its bytes, or None if there is none."""
 
     def local_path(self, key: str) -> Path | None:
         """Where the object lies as a file that may be hard-linked and read, or None."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from artifacts.atomic import (
     TEMPORARY_PREFIX,
     copy_file,
     create_file_exclusive,
+    digest_into,
     disk_errors,
     link_file,
     make_directories,
@@ -109,18 +109,16 @@ class LocalBackend:
         if hashed is None or not link_file(source, path, hashed=hashed):
             copy_file(source, path, sha256=sha256, mode=0o444)
 
-    def download(self, key: str, target: Path) -> bool:
+    def download(self, key: str, target: Path) -> str | None:
         """Copy the object to a new file."""
         path = self._path(key)
         with disk_errors(target):
-            try:
-                shutil.copyfile(path, target)
-                target.chmod(0o444)
-            except FileNotFoundError:
-                if target.parent.is_dir():
-                    return False
-                raise
-            return True
+            if not path.is_file():
+                return None
+            with target.open("wb") as file:
+                sha256 = digest_into(path, file)
+            target.chmod(0o444)
+            return sha256
 
     def local_path(self, key: str) -> Path | None:
         """The object's own file."""

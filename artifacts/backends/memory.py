@@ -118,14 +118,15 @@ class MemoryBackend:
                 )
             self._set(key, data)
 
-    def download(self, key: str, target: Path) -> bool:
+    def download(self, key: str, target: Path) -> str | None:
         """Write the object to a new file."""
         with self._call("download", key), disk_errors(target):
             if key not in self._objects:
-                return False
-            target.write_bytes(self._objects[key][0])
+                return None
+            data = self._objects[key][0]
+            target.write_bytes(data)
             target.chmod(0o444)
-            return True
+            return hashlib.sha256(data).hexdigest()
 
     def local_path(self, key: str) -> Path | None:
         """None: nothing here is a file."""

@@ -185,15 +185,15 @@ class S3Backend:
         with s3_errors(self.url):
             upload(self.client, self._at(key), source, sha256)
 
-    def download(self, key: str, target: Path) -> bool:
+    def download(self, key: str, target: Path) -> str | None:
         """Write the object to a new file, in ranges fetched side by side; goes on where it stopped."""
         head = self._head(key)
         if head is None:
-            return False
+            return None
         with s3_errors(self.url):
-            download(self.client, self._at(key), target, head["ContentLength"], head["ETag"])
+            sha256 = download(self.client, self._at(key), target, head["ContentLength"], head["ETag"])
         target.chmod(0o444)
-        return True
+        return sha256
 
     def local_path(self, key: str) -> Path | None:
         """None: the objects are elsewhere."""

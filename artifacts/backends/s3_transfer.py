@@ -66,8 +66,8 @@ def _check(digest: str, sha256: str, source: Path) -> None:
         raise DataError(f"{source.name} changed while it was sent", "stop what writes to it and run again")
 
 
-def download(client: Any, at: dict[str, str], target: Path, size: int, etag: str) -> None:
-    """Fetch an object of ``size`` bytes into ``target``.
+def download(client: Any, at: dict[str, str], target: Path, size: int, etag: str) -> str:
+    """Fetch an object of ``size`` bytes into ``target``; the sha256 of what came.
 
     Killed, and called again with the same target, it fetches only the parts that are missing: their
     list lies beside the target until it is whole.
@@ -81,18 +81,27 @@ def download(client: Any, at: dict[str, str], target: Path, size: int, etag: str
         with target.open("r+b" if done else "x+b") as file, done_path.open("a", encoding="ascii") as log:
             file.truncate(size)
 
-            def fetch(start: int) -> None:
+            def fetch(start: int) -> bytes:
                 last = min(start + PART_BYTES, size) - 1
+                if start in done:
+                    return os.pread(file.fileno(), last + 1 - start, start)
                 data, _ = fetch_object(client, at, Range=f"bytes={start}-{last}", IfMatch=etag)
                 os.pwrite(file.fileno(), data, start)
                 log.write(f"{start}\n")
                 log.flush()
+                return data
 
-            starts = [start for start in range(0, size, PART_BYTES) if start not in done]
+            digest = hashlib.sha256()
+            waiting: deque[Future[bytes]] = deque()
             with ThreadPoolExecutor(_AT_ONCE) as pool:
-                for _ in pool.map(fetch, starts):
-                    pass
+                for start in range(0, size, PART_BYTES):
+                    if len(waiting) == _AT_ONCE:
+                        digest.update(waiting.popleft().result())
+                    waiting.append(pool.submit(fetch, start))
+                for future in waiting:
+                    digest.update(future.result())
         done_path.unlink()
+    return digest.hexdigest()
 
 
 def _done_parts(done_path: Path, target: Path, size: int, etag: str) -> set[int]:

@@ -38,7 +38,6 @@ def main(argv: list[str] | None = None) -> None:
         message = f"{type(error).__name__}: {error}".splitlines()[0]
         _print_error("bug", message, "--debug shows the traceback", as_json="--json" in arguments)
         code = 1
-    gc.freeze()  # else Python looks through all that a command made before it ends
     raise SystemExit(code)
 
 

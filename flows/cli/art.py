@@ -16,15 +16,10 @@ from artifacts.manifest import Manifest
 from artifacts.pins import pin_of
 from artifacts.ref import ArtifactRef
 from artifacts.signing import verify_signature
-from artifacts.store import Store
+from flows.cli.opening import open_store
 from flows.cli.options import Json, StoreUrl
 from flows.cli.output import print_json, print_table, size_text
 from flows.settings import Settings
-
-
-def open_store(url: str | None) -> Store:
-    """The store that a reading command means; it is not created."""
-    return Store.open(url or "", create=False)
 
 
 def show(ref: str, /, *, store: StoreUrl = None, json: Json = False) -> int:

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from artifacts.gc import GcReport
 from artifacts.retention import Rules
 from artifacts.store import Store
-from flows.cli.art import open_store
+from flows.cli.opening import open_store
 from flows.cli.options import Json, StoreUrl
 from flows.cli.output import print_json, print_table, size_text
 from flows.dag import STAGES

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 from artifacts.listing import Listed, listing
@@ -36,12 +37,14 @@ def ls(what: str = "", /, *, store: StoreUrl = None, json: Json = False) -> int:
                 for item in found
             ],
         )  # fmt: skip
+    gc.freeze()  # else Python looks through all of this once more before it ends
     return 0
 
 
 def _described(url: str | None, found: list[Listed]) -> list[dict[str, Any]]:
     from artifacts.names import Pointer
-    from flows.cli.art import described, open_store
+    from flows.cli.art import described
+    from flows.cli.opening import open_store
 
     store = open_store(url)
     pointers = [Pointer(item.entry.stage, item.entry.manifest, item.entry.digest) for item in found]

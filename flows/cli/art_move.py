@@ -12,7 +12,7 @@ from artifacts.diff import SECTIONS
 from artifacts.diff import diff as compare
 from artifacts.errors import UsageError
 from artifacts.store import Store
-from flows.cli.art import open_store
+from flows.cli.opening import open_store
 from flows.cli.options import Json, StoreUrl
 from flows.cli.output import print_json, print_table, size_text
 

@@ -14,7 +14,7 @@ from cyclopts import Parameter
 
 from artifacts.atomic import disk_errors, make_directories
 from artifacts.errors import NanochatError
-from flows.cli.art import open_store
+from flows.cli.opening import open_store
 from flows.cli.options import Json, Overrides, StoreUrl
 from flows.cli.output import print_json, print_table
 from flows.cli.run import interruptible

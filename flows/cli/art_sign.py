@@ -7,7 +7,7 @@ from pathlib import Path
 from artifacts import signing, signing_keys
 from artifacts.errors import UsageError
 from artifacts.store import Store
-from flows.cli.art import open_store
+from flows.cli.opening import open_store
 from flows.cli.options import Json, StoreUrl
 from flows.cli.output import print_json
 

@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from artifacts.errors import ResourceError, UsageError
 from artifacts.ref import ArtifactRef
 from artifacts.store import Store
-from flows.cli.art import open_store
+from flows.cli.opening import open_store
 from flows.cli.options import StoreUrl
 from flows.history import last_runs
 from flows.settings import Settings

@@ -11,7 +11,7 @@ from typing import Any
 
 from artifacts.catalog import Answer, Catalog
 from artifacts.errors import UsageError
-from flows.cli.art import open_store
+from flows.cli.opening import open_store
 from flows.cli.options import Json, StoreUrl
 from flows.cli.output import print_json, print_table
 

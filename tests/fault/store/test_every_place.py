@@ -19,6 +19,8 @@ from artifacts.backends.memory import ANY, Fault, MemoryBackend
 from artifacts.commit import Published
 from artifacts.errors import DataError
 from artifacts.lease import Lease, LeaseLost
+from artifacts.lineage import graph
+from artifacts.manifest import Parent, Provenance
 from artifacts.process import Process
 from artifacts.retention import Rules
 from artifacts.store import Store
@@ -90,6 +92,33 @@ def test_what_is_there_is_not_sent_again(
     (tmp_path / "one" / "a.bin").write_bytes(b"new")
     store.commit(make.draft(3), tmp_path / "one", name="other")
     assert len(sent) == 1
+
+
+@pytest.mark.criterion("T50")
+def test_the_walk_from_a_report_reaches_everything_also_what_lost_its_name(
+    store: Store, draft, make, tmp_path: Path
+) -> None:
+    provenance = Provenance(commit="c" * 40, command="nanochat run demo")
+    parents: tuple[Parent, ...] = ()
+    for number, stage in enumerate(("shards", "tokenizer", "base", "report")):
+        payload = make.files(tmp_path / stage, number)
+        made = store.commit(draft(stage, parents=parents, provenance=provenance), payload, name="demo")
+        digest, manifest = made.manifest.digest, made.manifest.hex
+        parents = (*parents, Parent(role=stage, ref=str(made.ref), digest=digest, manifest=manifest))
+    for key in [info.key for info in store.backend.list("")]:
+        if key.startswith(("names/", "aliases/", "lists/", "fingerprints/")) and "report" not in key:
+            store.backend.delete(key)
+    found = graph(store, "report/demo")
+    assert found["root"] == "report/demo@v1"
+    assert {node["kind"] for node in found["nodes"]} == {"shards", "tokenizer", "base", "report"}
+    assert len(found["edges"]) == 1 + 2 + 3
+    for node in found["nodes"]:
+        assert (node["provenance"]["commit"], node["provenance"]["command"]) == (
+            provenance.commit, provenance.command,
+        )  # fmt: skip
+    store.backend.delete(f"manifests/{parents[0].manifest}.json")
+    with pytest.raises(DataError, match=f"shards sha256:{parents[0].digest[:12]} is damaged"):
+        graph(store, "report/demo")
 
 
 @pytest.mark.criterion("T44")

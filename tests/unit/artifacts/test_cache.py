@@ -35,10 +35,9 @@ def age(path: Path, seconds: float) -> None:
 def test_a_blob_is_downloaded_once(cache: BlobCache) -> None:
     backend = MemoryBackend()
     sha256 = put(backend, b"data")
-    for _ in range(3):
-        path = cache.fetch(backend, sha256)
-        assert path is not None
-        assert path.read_bytes() == b"data"
+    for came in (sha256, None, None):
+        assert cache.fetch(backend, sha256) == (cache.folder / sha256, came)
+        assert (cache.folder / sha256).read_bytes() == b"data"
     assert backend.calls["download"] == 1
     assert [item.name for item in cache.folder.iterdir()] == [sha256]
 
@@ -55,7 +54,7 @@ def test_many_at_once_download_it_once(cache: BlobCache) -> None:
 
 
 def test_what_the_store_lacks_is_none(cache: BlobCache) -> None:
-    assert cache.fetch(MemoryBackend(), "0" * 64) is None
+    assert cache.fetch(MemoryBackend(), "0" * 64) == (None, None)
 
 
 def test_a_dropped_blob_is_downloaded_again(cache: BlobCache) -> None:
@@ -63,7 +62,7 @@ def test_a_dropped_blob_is_downloaded_again(cache: BlobCache) -> None:
     sha256 = put(backend, b"data")
     cache.fetch(backend, sha256)
     cache.drop(sha256)
-    assert cache.fetch(backend, sha256)
+    assert cache.fetch(backend, sha256) == (cache.folder / sha256, sha256)
     assert backend.calls["download"] == 2
 
 
@@ -71,7 +70,7 @@ def test_the_least_recently_used_go_until_the_limit_holds(cache: BlobCache) -> N
     backend = MemoryBackend()
     blobs = [put(backend, bytes([letter]) * 100) for letter in b"abcd"]
     for position, sha256 in enumerate(blobs):
-        path = cache.fetch(backend, sha256)
+        path, _ = cache.fetch(backend, sha256)
         assert path is not None
         age(path, 10 * module.BLOB_IN_USE_S - position)
     age(cache.folder / blobs[0], 2 * module.BLOB_IN_USE_S)  # used after the others
@@ -83,7 +82,7 @@ def test_a_view_keeps_its_blobs_until_it_is_not_used_either(cache: BlobCache, tm
     backend = MemoryBackend()
     for name, letter in (("old", b"a"), ("new", b"b"), ("used", b"c")):
         sha256 = put(backend, letter * 100)
-        path, view = cache.fetch(backend, sha256), tmp_path / "views" / name
+        path, view = cache.fetch(backend, sha256)[0], tmp_path / "views" / name
         assert path is not None
         view.mkdir(parents=True)
         os.link(path, view / "file")
@@ -97,7 +96,7 @@ def test_a_view_keeps_its_blobs_until_it_is_not_used_either(cache: BlobCache, tm
 
 def test_what_was_just_fetched_stays_whatever_the_limit(tmp_path: Path) -> None:
     backend, cache = MemoryBackend(), BlobCache(tmp_path / "blobs", tmp_path / "views", limit_bytes=0)
-    assert cache.fetch(backend, put(backend, b"data"))
+    cache.fetch(backend, put(backend, b"data"))
     cache.trim()
     assert len(list(cache.folder.iterdir())) == 1
 

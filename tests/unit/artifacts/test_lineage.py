@@ -29,7 +29,6 @@ ALL_EDGES = {
 }  # fmt: skip
 
 
-@pytest.mark.criterion("T50")
 def test_the_walk_from_a_report_reaches_everything(family: dict, store: Store) -> None:
     found = graph(store, "report/demo")
     assert found["root"] == found["nodes"][0]["ref"] == "report/demo@v1"

@@ -337,10 +337,10 @@ RUN_EVENT = {
             "type": "object", "required": ["runId"],
             "properties": {
                 "runId": {"type": "string", "pattern": UUID5},
-                "facets": facets(jobRunParameters={"parameters": {
+                "facets": facets(executionParameters={"parameters": {
                     "type": "array",
                     "items": {"type": "object", "required": ["key"], "additionalProperties": False,
-                              "properties": {"key": {"type": "string"}, "value": {}}},
+                              "properties": {"key": {"type": "string"}, "value": {"type": "string"}}},
                 }}),
             },
         },
@@ -382,8 +382,11 @@ def test_openlineage_has_a_valid_event_for_each_artifact_parents_first(found: di
         assert set(inputs) <= set(made)
         (output,) = event["outputs"]
         node = nodes[output["name"]]
-        parameters = event["run"]["facets"]["jobRunParameters"]["parameters"]
-        assert {item["key"]: item["value"] for item in parameters} == node["config"]
+        parameters = event["run"]["facets"]["executionParameters"]["parameters"]
+        assert {item["key"]: item["value"] for item in parameters} == {
+            key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            for key, value in node["config"].items()
+        }
         assert set(inputs) == {edge["parent"] for edge in found["edges"] if edge["child"] == node["ref"]}
         made.append(node["ref"])
     assert sorted(made) == sorted(nodes)
