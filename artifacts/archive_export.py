@@ -16,6 +16,7 @@ from artifacts import layout
 from artifacts.archive import INDEX, Entry, Index, Stream, check_limits, sha256_in, sizes
 from artifacts.atomic import CHUNK_BYTES, disk_errors, make_directories, sync_directory, temporary_name
 from artifacts.errors import UsageError
+from artifacts.listing import listing
 from artifacts.manifest import Manifest
 from artifacts.names import Pointer
 from artifacts.ref import ArtifactRef
@@ -75,8 +76,8 @@ def _family(store: Store, root: ArtifactRef, manifest: Manifest) -> dict[str, tu
 
 def _name(store: Store, manifest: Manifest, known_as: str) -> str | None:
     """``known_as`` if that is a name of the artifact here, else any; None if it has none."""
-    versions = store.list(manifest.kind)
-    names = [str(version.ref) for version in versions if version.pointer.digest == manifest.digest]
+    versions = listing(store.backend, manifest.kind)
+    names = [str(version.ref) for version in versions if version.entry.digest == manifest.digest]
     return known_as if known_as in names else next(iter(names), None)
 
 

@@ -33,7 +33,7 @@ from artifacts.archive import (
 from artifacts.atomic import CHUNK_BYTES, digest_into, disk_errors, temporary_name
 from artifacts.errors import DataError, ResourceError, UsageError
 from artifacts.gc import keep
-from artifacts.manifest import Manifest
+from artifacts.manifest import Manifest, Parent
 from artifacts.names import Pointer
 from artifacts.ref import ArtifactRef
 from artifacts.store import Store
@@ -109,16 +109,28 @@ class Archive:
         return self._put_names(store)
 
     def _check_parents(self, store: Store) -> None:
+        """Each parent is in the archive, or in the store, where gc spares it from now on."""
+        outside = {}
         for manifest in self.manifests.values():
             for parent in manifest.parents:
-                held = self.manifests.get(layout.manifest(parent.manifest))
+                key = layout.manifest(parent.manifest)
+                held = self.manifests.get(key)
                 try:
                     digest = held.digest if held else store.manifest(Pointer.to_parent(parent)).digest
                 except DataError:
                     digest = ""
                 if digest != parent.digest:
-                    what = f"{manifest.kind} was made from {parent.ref[:80]!r}, which is not in it"
-                    refuse(self.path, what, "export it with its lineage")
+                    self._refuse_parent(manifest, parent)
+                if held is None:
+                    outside[key] = (manifest, parent)
+        keep(store, list(outside))
+        for key, made in outside.items():
+            if store.backend.info(key) is None:
+                self._refuse_parent(*made)
+
+    def _refuse_parent(self, manifest: Manifest, parent: Parent) -> NoReturn:
+        what = f"{manifest.kind} was made from {parent.ref[:80]!r}, which is not in it"
+        refuse(self.path, what, "export it with its lineage")
 
     def _is_named(self, store: Store) -> bool:
         """True if a name here protects each artifact from gc already."""

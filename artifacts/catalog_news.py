@@ -81,8 +81,7 @@ def read_facts(store: Store, news: News, known: Known) -> Facts:
     """Read the new manifests. Raises DataError if one is damaged."""
     wanted: dict[str, Pointer | None] = dict.fromkeys(news.metrics)
     for item in news.versions:
-        entry = item.entry
-        wanted[entry.manifest] = Pointer(entry.stage, entry.manifest, entry.digest)
+        wanted[item.entry.manifest] = item.entry.pointer
     wanted = {sha256: pointer for sha256, pointer in wanted.items() if sha256 not in known.manifests}
     found = store.backend.get_many([layout.manifest(sha256) for sha256 in wanted])
     manifests = {

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from artifacts.listing import listing
 from artifacts.manifest import Manifest
 from artifacts.names import Pointer
 from artifacts.ref import ArtifactRef
@@ -33,10 +34,10 @@ def graph(store: Store, ref: str | ArtifactRef) -> Graph:
 def descendants(store: Store, ref: str | ArtifactRef) -> Graph:
     """The same for everything that was made from ``ref`` and has a name."""
     children: dict[str, _Neighbours] = defaultdict(list)
-    for version in store.list():
-        child = store.manifest(version.pointer)
+    found = listing(store.backend)
+    for listed, child in zip(found, store.manifests([item.entry.pointer for item in found]), strict=True):
         for parent in child.parents:
-            children[parent.digest].append((str(version.ref), child, parent.role))
+            children[parent.digest].append((str(listed.ref), child, parent.role))
     return _walk(store, ref, lambda manifest: children[manifest.digest], upwards=False)
 
 

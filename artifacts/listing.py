@@ -2,7 +2,7 @@
 asks the storage for one listing, and reads only what changed since this machine last asked.
 
 A record is derived from names/ and aliases/, which alone say what is true. Whoever changes those writes it
-anew (``relist``), and gc what a killed one left undone (``mend``). Nothing but lists reads it.
+anew (``relist``), and gc what a killed one left undone (``mend``). Nothing is decided by it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _TYPES = (str, str, str, str, int, str)  # of an entry, but for its value
 
 
 class Entry(NamedTuple):
-    """A version's pointer, and its manifest in short."""
+    """What a version points to, in short."""
 
     manifest: str
     digest: str
@@ -57,6 +57,11 @@ class Entry(NamedTuple):
         if tuple(map(type, entry[:-1])) != _TYPES or not isinstance(entry.value, int | float | str | None):
             raise TypeError
         return entry
+
+    @property
+    def pointer(self) -> Pointer:
+        """What the version's name holds."""
+        return Pointer(self.stage, self.manifest, self.digest)
 
 
 class Listed(NamedTuple):

@@ -42,11 +42,9 @@ def ls(what: str = "", /, *, store: StoreUrl = None, json: Json = False) -> int:
 
 
 def _described(url: str | None, found: list[Listed]) -> list[dict[str, Any]]:
-    from artifacts.names import Pointer
     from flows.cli.art import described
     from flows.cli.opening import open_store
 
     store = open_store(url)
-    pointers = [Pointer(item.entry.stage, item.entry.manifest, item.entry.digest) for item in found]
-    manifests = zip(found, store.manifests(pointers), strict=True)
+    manifests = zip(found, store.manifests([item.entry.pointer for item in found]), strict=True)
     return [described(item.ref, manifest, item.aliases) for item, manifest in manifests]

@@ -90,7 +90,10 @@ def test_the_programs_of_a_page_run_in_order(
         return
     if any("my-model" in program for program in programs):
         nanochat("art", "get", "base/demo@v1", str(tmp_path / "my-model"), home=demo_home)
-    environment = {**os.environ, "NANOCHAT_HOME": str(demo_home), "OMP_NUM_THREADS": "1"}
+    environment = {
+        **os.environ, "NANOCHAT_HOME": str(demo_home), "NANOCHAT_STORE": f"{demo_home}/store",
+        "OMP_NUM_THREADS": "1",
+    }  # fmt: skip
     done = subprocess.run(
         [sys.executable, "-c", "\n".join(programs)], cwd=tmp_path, env=environment,
         capture_output=True, text=True, timeout=200,

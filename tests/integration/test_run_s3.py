@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +16,7 @@ import pytest
 from artifacts.backends import open_backend
 from flows.dag import STAGE_IDS
 
+ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.needs("weed")
 
 
@@ -43,6 +48,14 @@ def test_what_one_machine_built_another_one_finds(
     assert ask("art", "verify", home=second).stdout.strip() == "intact"
     lineage = json.loads(ask("art", "lineage", "base/tiny", "--json", home=second).stdout)
     assert {"shards", "tokenizer", "tokens", "base"} == {node["kind"] for node in lineage["nodes"]}
+
+    page = (ROOT / "docs/10_artifacts.md").read_text(encoding="utf-8")
+    (notebook,) = re.findall(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    environment = {**os.environ, "NANOCHAT_STORE": url}
+    done = subprocess.run(
+        [sys.executable, "-c", notebook], env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert re.fullmatch(r"[1-9]\d* measurements of 1 artifacts\n", done.stdout), done.stderr
 
     victim = next(info.key for info in open_backend(url).list("blobs/") if info.size > 1000)
     open_backend(url).put(victim, b"damaged")

@@ -213,7 +213,7 @@ def test_a_parent_without_a_name_travels_along(
 
 
 def test_one_artifact_alone_needs_its_parents_there(
-    family: dict, store: Store, other: Store, tmp_path: Path
+    family: dict, store: Store, other: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alone, parents = tmp_path / "alone.tar", tmp_path / "parents.tar"
     export(store, "base/demo", alone, with_lineage=False)
@@ -223,7 +223,10 @@ def test_one_artifact_alone_needs_its_parents_there(
         import_(other, alone)
     assert objects(other) == before
     import_(other, parents)
+    touch, touched = other.backend.touch, []
+    monkeypatch.setattr(other.backend, "touch", lambda key: touched.append(key) or touch(key))
     assert [str(item.ref) for item in import_(other, alone)] == ["base/demo@v1"]
+    assert layout.manifest(family["tokenizer"].manifest.hex) in touched, "gc has to spare it"
     assert other.verify() == []
 
 
