@@ -75,6 +75,7 @@ def compare(rounds: int, pairs: dict[str, tuple[Callable[[int], object], Callabl
         for name, (ours, peer) in pairs.items():
             turn = [(0, ours), (1, peer)]
             for which, action in turn if number % 2 == 0 else reversed(turn):
+                os.sync()  # what the one before left to write is not for this one to wait for
                 times[name][which].append(seconds(lambda: action(number)))  # noqa: B023 -- called at once
     return {
         name: {
