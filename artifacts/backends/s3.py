@@ -48,7 +48,7 @@ class S3Backend:
 
     @cached_property
     def _session(self) -> Any:
-        from botocore.session import Session  # boto3's own; what boto3 adds takes long to import
+        from botocore.session import Session  # what boto3 adds to it is not used here
 
         with s3_errors(self.url):
             return Session()
