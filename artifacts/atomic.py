@@ -94,7 +94,7 @@ def copy_file(source: Path, path: Path, *, sha256: str, mode: int = 0o644) -> No
 
     def copy(file: BinaryIO) -> None:
         if digest_into(source, file) != sha256:
-            raise _changed(source)
+            raise changed_error(source)
 
     with _temporary(path, copy, mode) as temporary:
         os.replace(temporary, path)
@@ -117,8 +117,8 @@ def link_file(source: Path, path: Path, *, hashed: os.stat_result, mode: int = 0
         try:
             temporary.chmod(mode)
             _sync_file(temporary)
-            if _state(temporary.lstat()) != _state(hashed):
-                raise _changed(source)
+            if file_state(temporary.lstat()) != file_state(hashed):
+                raise changed_error(source)
             os.replace(temporary, path)
             sync_directory(path.parent)
         finally:
@@ -156,6 +156,16 @@ def publish_directory(temporary: Path, final: Path) -> None:
         sync_directory(final.parent)
 
 
+def file_state(status: os.stat_result) -> tuple[int, int, int]:
+    """What differs after any change of a file: inode, bytes, time of the last change in ns."""
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def changed_error(source: Path) -> DataError:
+    """``source`` is not what it was when it was hashed."""
+    return DataError(f"{source.name} changed while it was stored", "stop what writes to it and run again")
+
+
 def temporary_name() -> str:
     """A fresh name that no reader takes for a finished file or folder."""
     return f"{TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(8)}"
@@ -177,14 +187,6 @@ def _temporary(path: Path, fill: Callable[[BinaryIO], None], mode: int) -> Itera
             sync_directory(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
-
-
-def _state(status: os.stat_result) -> tuple[int, int, int]:
-    return status.st_ino, status.st_size, status.st_mtime_ns
-
-
-def _changed(source: Path) -> DataError:
-    return DataError(f"{source.name} changed while it was stored", "stop what writes to it and run again")
 
 
 def _write(file: BinaryIO, data: bytes | str) -> None:

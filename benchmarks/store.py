@@ -1,4 +1,4 @@
-"""Push and pull of big artifacts, against a plain copy and against boto3's tuned transfer manager.
+"""Big artifacts against a plain copy and boto3's tuned transfer manager, many small ones against s3fs.
 
     python benchmarks/store.py [--gb 1] [--rounds 3]
 
@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import s3fs
 from boto3.s3.transfer import TransferConfig
 
 from artifacts import layout
@@ -124,7 +125,7 @@ def manifest_of(store: Store) -> Manifest:
 
 
 def s3(work: Path, payload: Path, rounds: int) -> Any:
-    """The same through S3."""
+    """The same through S3; ``push`` as the pipeline does it."""
     client = boto3.Session().client("s3")
 
     def store(number: int) -> Store:
@@ -145,7 +146,7 @@ def s3(work: Path, payload: Path, rounds: int) -> Any:
             client.download_file(BUCKET, f"peer{number}/{path.name}", str(target / path.name), Config=TUNED)
 
     found = compare(rounds, {
-        "push": (lambda n: store(n).commit(draft(1), payload, name="demo"), peer_push),
+        "push": (lambda n: store(n).commit(draft(1), payload, name="demo", take=True), peer_push),
         "pull": (pull, peer_pull),
     })  # fmt: skip
     found["unchanged_push"] = unchanged(store(0), payload)
@@ -166,6 +167,24 @@ def unchanged(store: Store, payload: Path) -> Any:
         "seconds": round(seconds(lambda: store.commit(draft(2), payload, name="again")), 3),
         "blob_bytes": sum(sent),
     }
+
+
+def small_objects(rounds: int, url: str, count: int) -> Any:
+    """Listing every object of ``url``, and reading ``count`` of them, with a client made anew each time."""
+    keys = [info.key for info in open_backend(url).list("")]
+
+    def files() -> s3fs.S3FileSystem:
+        return s3fs.S3FileSystem(skip_instance_cache=True, use_listings_cache=False)
+
+    def read_s3fs(_: int) -> None:
+        address = url.removeprefix("s3://")
+        assert len(files().cat([f"{address}/{key}" for key in keys[:count]])) == count
+
+    found = compare(rounds, {
+        "list": (lambda _: list(open_backend(url).list("")), lambda _: files().find(url, detail=True)),
+        "read": (lambda _: list(open_backend(url).get_many(keys[:count])), read_s3fs),
+    })  # fmt: skip
+    return {"listed": len(keys), "read_objects": count} | found
 
 
 def listings(work: Path, url: str, count: int) -> Any:
@@ -268,6 +287,7 @@ def main() -> None:
             result["memory"] = peak_mb(work, arguments.big_mb)
             os.sync()
             result["ls_s3"] = listings(work, f"s3://{BUCKET}/many", arguments.artifacts)
+            result["s3fs"] = small_objects(arguments.rounds, f"s3://{BUCKET}/many", 3000)
             result["s3"] = s3(work, payload, arguments.rounds)
         shutil.rmtree(work / "server")
         result["ls_local"] = listings(work, str(work / "many"), arguments.artifacts)

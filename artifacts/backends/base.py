@@ -63,8 +63,8 @@ class Backend(Protocol):
     def upload(self, key: str, source: Path, *, sha256: str, hashed: os.stat_result | None = None) -> None:
         """Create or replace the object from a file; DataError if what was read has another sha256.
 
-        ``hashed``: the file is finished, and this is its state when it was hashed. It may then become
-        the object itself, by a hard link, instead of being copied.
+        ``hashed``: the file is finished, and this is its state when it was hashed. It is then not hashed
+        again, and may become the object itself, by a hard link, instead of being copied.
         """
 
     def download(self, key: str, target: Path) -> str | None:

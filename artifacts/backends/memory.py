@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from artifacts.atomic import disk_errors
+from artifacts.atomic import changed_error, disk_errors
 from artifacts.backends.base import ObjectInfo
-from artifacts.errors import DataError, ResourceError
+from artifacts.errors import ResourceError
 from artifacts.paths import relative_path
 
 ANY = "*"
@@ -113,9 +113,7 @@ class MemoryBackend:
         with self._call("upload", key), disk_errors(source):
             data = source.read_bytes()
             if hashlib.sha256(data).hexdigest() != sha256:
-                raise DataError(
-                    f"{source.name} changed while it was stored", "stop what writes to it and run again"
-                )
+                raise changed_error(source)
             self._set(key, data)
 
     def download(self, key: str, target: Path) -> str | None:

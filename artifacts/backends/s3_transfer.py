@@ -10,12 +10,11 @@ import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from botocore.exceptions import BotoCoreError
 
-from artifacts.atomic import disk_errors
-from artifacts.errors import DataError
+from artifacts.atomic import changed_error, disk_errors, file_state
 
 ATTEMPTS = 5
 PART_BYTES = 8 << 20
@@ -23,47 +22,66 @@ _MOST_PARTS = 9_000  # S3 takes 10,000
 _AT_ONCE = 4  # parts of one file under way: times PART_BYTES, the memory that it takes
 
 
-def upload(client: Any, at: dict[str, str], source: Path, sha256: str) -> None:
-    """Send a file to ``at`` (Bucket, Key). DataError, and nothing is there, if its bytes differ."""
-    with disk_errors(source):
-        size = source.stat().st_size
+def upload(client: Any, at: dict[str, str], source: Path, sha256: str, hashed: os.stat_result | None) -> None:
+    """Send a file to ``at`` (Bucket, Key). DataError, and nothing is there, if its bytes differ.
+
+    ``hashed``: its state when it was hashed. A file that is still in it is not hashed again.
+    """
+    with disk_errors(source), source.open("rb") as file:
+        check = _Check(source, sha256, hashed)
+        size = os.fstat(file.fileno()).st_size
         if size > PART_BYTES:
-            _upload_parts(client, at, source, sha256, max(PART_BYTES, -(-size // _MOST_PARTS)))
+            _upload_parts(client, at, file, check, max(PART_BYTES, -(-size // _MOST_PARTS)))
             return
-        data = source.read_bytes()
-    digest = hashlib.sha256(data)
-    _check(digest.hexdigest(), sha256, source)
-    client.put_object(**at, Body=data, ChecksumSHA256=base64.b64encode(digest.digest()).decode())
+        data = file.read()
+        check.update(data)
+        check.finish(file)
+    client.put_object(**at, Body=data, ChecksumSHA256=base64.b64encode(bytes.fromhex(sha256)).decode())
 
 
-def _upload_parts(client: Any, at: dict[str, str], source: Path, sha256: str, part_bytes: int) -> None:
+def _upload_parts(client: Any, at: dict[str, str], file: BinaryIO, check: _Check, part_bytes: int) -> None:
     upload_id = client.create_multipart_upload(**at)["UploadId"]
 
     def send(number: int, data: bytes) -> dict[str, Any]:
         part = client.upload_part(**at, UploadId=upload_id, PartNumber=number, Body=data)
         return {"PartNumber": number, "ETag": part["ETag"]}
 
-    digest = hashlib.sha256()
     parts: list[dict[str, Any]] = []
     waiting: deque[Future[dict[str, Any]]] = deque()
     try:
-        with ThreadPoolExecutor(_AT_ONCE) as pool, source.open("rb") as file:
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
             while data := file.read(part_bytes):
                 waiting.append(pool.submit(send, len(parts) + len(waiting) + 1, data))
-                digest.update(data)
+                check.update(data)
                 if len(waiting) == _AT_ONCE:
                     parts.append(waiting.popleft().result())
             parts += [future.result() for future in waiting]
-        _check(digest.hexdigest(), sha256, source)
+        check.finish(file)
         client.complete_multipart_upload(**at, UploadId=upload_id, MultipartUpload={"Parts": parts})
     except BaseException:
         client.abort_multipart_upload(**at, UploadId=upload_id)
         raise
 
 
-def _check(digest: str, sha256: str, source: Path) -> None:
-    if digest != sha256:
-        raise DataError(f"{source.name} changed while it was sent", "stop what writes to it and run again")
+class _Check:
+    """Tells whether what is read of a file is what was hashed: by its state then, or by hashing it again."""
+
+    def __init__(self, source: Path, sha256: str, hashed: os.stat_result | None) -> None:
+        self._source, self._sha256 = source, sha256
+        self._state = file_state(hashed) if hashed else None
+        self._digest = hashlib.sha256()
+
+    def update(self, data: bytes) -> None:
+        """``data`` comes next."""
+        if self._state is None:
+            self._digest.update(data)
+
+    def finish(self, file: BinaryIO) -> None:
+        """That was all. Raises DataError if it is something else."""
+        state = file_state(os.fstat(file.fileno()))
+        is_same = self._digest.hexdigest() == self._sha256 if self._state is None else state == self._state
+        if not is_same:
+            raise changed_error(self._source)
 
 
 def download(client: Any, at: dict[str, str], target: Path, size: int, etag: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 import threading
 import time
@@ -137,6 +138,29 @@ def test_upload_refuses_other_bytes_than_promised(backend: Backend, tmp_path: Pa
     (tmp_path / "source").write_bytes(b"data")
     with pytest.raises(DataError):
         backend.upload("blobs/x", tmp_path / "source", sha256=sha256(b"other"))
+    assert backend.get("blobs/x") is None
+    assert list(backend.leftovers()) == []
+
+
+@pytest.mark.parametrize("size", [0, 4, 20_000_001])
+def test_a_finished_file_is_taken_as_it_was_hashed(backend: Backend, tmp_path: Path, size: int) -> None:
+    source = tmp_path / "source"
+    data = random.Random(size).randbytes(size)
+    source.write_bytes(data)
+    backend.upload("blobs/x", source, sha256=sha256(data), hashed=source.stat())
+    assert backend.get("blobs/x") == data
+    assert list(backend.leftovers()) == []
+
+
+@pytest.mark.parametrize("size", [4, 20_000_001])
+def test_a_finished_file_that_changed_is_refused(backend: Backend, tmp_path: Path, size: int) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(b"1" * size)
+    hashed = source.stat()
+    source.write_bytes(b"2" * size)
+    os.utime(source, ns=(0, hashed.st_mtime_ns + 1))
+    with pytest.raises(DataError, match="source changed while it was stored"):
+        backend.upload("blobs/x", source, sha256=sha256(b"1" * size), hashed=hashed)
     assert backend.get("blobs/x") is None
     assert list(backend.leftovers()) == []
 
