@@ -10,14 +10,14 @@ import fcntl
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from artifacts.atomic import disk_errors, make_directories
-from artifacts.catalog_news import Facts, Known, News, find_news, read_facts, read_records
+from artifacts.catalog_news import Known, News, find_news
 from artifacts.catalog_schema import SCHEMA, VIEWS, statements
 from artifacts.errors import ResourceError, UsageError
 from artifacts.paths import home
@@ -25,7 +25,8 @@ from artifacts.paths import home
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-    from artifacts.store import Store
+    from artifacts.backends.base import Backend
+    from artifacts.catalog_facts import Facts
 
 _OFFLINE: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": False,
@@ -50,9 +51,9 @@ class Answer:
 class Catalog:
     """The catalog of one store on this machine."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        name = hashlib.sha256(store.backend.url.encode()).hexdigest()[:16]
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        name = hashlib.sha256(backend.url.encode()).hexdigest()[:16]
         self.path = home() / "cache" / "catalog" / f"{name}.duckdb"
 
     def refresh(self, *, rebuild: bool = False) -> bool:
@@ -62,9 +63,9 @@ class Catalog:
         """
         with self._locked():
             known = None if rebuild else self._known()
-            news = find_news(self._store, known or Known())
+            news = find_news(self._backend, known or Known())
             if news.is_another_store:
-                known, news = None, find_news(self._store, Known())
+                known, news = None, find_news(self._backend, Known())
             if known is not None and not news.is_anything:
                 return False
             self._build(news, known)
@@ -143,6 +144,10 @@ class Catalog:
         """Make the next catalog beside this one, and put it into its place."""
         import duckdb
 
+        from artifacts.catalog_facts import read_facts, read_records
+        from artifacts.store import Store
+
+        store = Store(self._backend)
         new = self.path.with_suffix(".new")
         with disk_errors(new):
             for leftover in (new, Path(f"{new}.wal")):
@@ -154,12 +159,13 @@ class Catalog:
                 if known is None:
                     connection.execute(statements())
                     about = "INSERT INTO stored.about VALUES (?, ?)"
-                    connection.execute(about, [SCHEMA, self._store.backend.url])
-                facts = read_facts(self._store, news, known or Known())
+                    connection.execute(about, [SCHEMA, self._backend.url])
+                facts = read_facts(store, news, known or Known())
                 _insert_facts(connection, facts)
                 known_measured = known.measured if known else frozenset()
                 days = {key: day for key, day in facts.days.items() if key not in known_measured}
-                _insert_records(connection, self._store, days | news.metrics)
+                measured = days | news.metrics
+                _insert_records(connection, read_records(store, measured), measured)
         except duckdb.IOException as error:
             raise ResourceError(f"{new}: {_lines(error)[0]}", "free some space and run it again") from error
         with disk_errors(self.path):
@@ -180,10 +186,10 @@ def _insert_facts(connection: DuckDBPyConnection, facts: Facts) -> None:
         _insert(connection, name, getattr(facts, name))
 
 
-def _insert_records(connection: DuckDBPyConnection, store: Store, days: dict[str, str]) -> None:
-    for table in read_records(store, days):
+def _insert_records(connection: DuckDBPyConnection, tables: Iterable[Any], measured: dict[str, str]) -> None:
+    for table in tables:
         connection.from_arrow(table).insert_into("stored.records")
-    _insert(connection, "measured", [{"manifest": key, "day": day} for key, day in days.items()])
+    _insert(connection, "measured", [{"manifest": key, "day": day} for key, day in measured.items()])
 
 
 def _insert(connection: DuckDBPyConnection, name: str, rows: list[dict[str, Any]]) -> None:

@@ -223,7 +223,7 @@ def question(work: Path, url: str) -> Any:
     def asked() -> None:
         subprocess.run([program, "metrics", sql, "--json"], env=environment, capture_output=True, check=True)
 
-    catalog = Catalog(Store.open(url))
+    catalog = Catalog(open_backend(url))
     catalog.refresh()
     found = {"first_s": seconds(asked), "warm_s": statistics.median(seconds(asked) for _ in range(3))}
     found["query_s"] = statistics.median(seconds(lambda: catalog.query(sql)) for _ in range(3))

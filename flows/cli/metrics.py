@@ -11,7 +11,7 @@ from typing import Any
 
 from artifacts.catalog import Answer, Catalog
 from artifacts.errors import UsageError
-from flows.cli.opening import open_store
+from artifacts.opening import open_place
 from flows.cli.options import Json, StoreUrl
 from flows.cli.output import print_json, print_table
 
@@ -31,7 +31,7 @@ def metrics(sql: str | None = None, /, *, store: StoreUrl = None, json: Json = F
     sql
         One SELECT over the views runs, stages, metrics, evals, artifacts and lineage.
     """
-    catalog = Catalog(open_store(store))
+    catalog = Catalog(open_place(store or "", create=False))
     catalog.refresh()
     answer = catalog.query(NEWEST if sql is None else sql, limit=None if json else MAX_ROWS)
     if json:

@@ -43,7 +43,7 @@ def _hostile_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def catalog(store: Store) -> Catalog:
-    return Catalog(store)
+    return Catalog(store.backend)
 
 
 @pytest.fixture
@@ -148,7 +148,7 @@ def test_an_artifact_with_two_names_counts_for_both(catalog: Catalog, measure: M
 
 
 def test_a_refresh_reads_only_what_is_new(measure: Measure, store: Store, snapshot) -> None:
-    catalog = Catalog(store)
+    catalog = Catalog(store.backend)
     for number in range(5):
         measure("base", float(number + 1))
     assert catalog.refresh()
@@ -291,7 +291,7 @@ def test_threads_that_refresh_and_read_at_once_agree(measure: Measure, store: St
 
     def work() -> None:
         try:
-            catalog = Catalog(store)
+            catalog = Catalog(store.backend)
             for _ in range(5):
                 counts.append(ask(catalog, "SELECT count(*) FROM metrics")[0][0])
         except BaseException as error:
@@ -306,7 +306,7 @@ def test_threads_that_refresh_and_read_at_once_agree(measure: Measure, store: St
         thread.join()
     assert not failures
     assert set(counts) <= set(range(7))
-    assert ask(Catalog(store), "SELECT count(*), count(DISTINCT value) FROM metrics") == [(6, 6)]
+    assert ask(Catalog(store.backend), "SELECT count(*), count(DISTINCT value) FROM metrics") == [(6, 6)]
 
 
 def test_processes_that_refresh_at_once_agree(tmp_path: Path, measure: Measure, store: Store) -> None:
@@ -316,8 +316,8 @@ def test_processes_that_refresh_at_once_agree(tmp_path: Path, measure: Measure, 
         for number in range(20):
             measure("base", float(number))
     program = (
-        "import sys; from artifacts.store import Store; from artifacts.catalog import Catalog\n"
-        "catalog = Catalog(Store.open(sys.argv[1])); catalog.refresh()\n"
+        "import sys; from artifacts.backends import open_backend; from artifacts.catalog import Catalog\n"
+        "catalog = Catalog(open_backend(sys.argv[1])); catalog.refresh()\n"
         "print(catalog.query('SELECT count(*) FROM metrics').rows[0][0])"
     )
     root = Path(__file__).parents[3]
@@ -327,7 +327,7 @@ def test_processes_that_refresh_at_once_agree(tmp_path: Path, measure: Measure, 
         for _ in range(3)
     ]  # fmt: skip
     ended = [process.communicate(timeout=100) for process in running]
-    expected = ask(Catalog(store), "SELECT count(*) FROM metrics")[0][0]
+    expected = ask(Catalog(store.backend), "SELECT count(*) FROM metrics")[0][0]
     assert ended == [(f"{expected}\n", "")] * 3
 
 
@@ -426,13 +426,13 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
     """The catalog of an empty store, for questions."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NANOCHAT_HOME", str(tmp_path_factory.mktemp("home")))
-        catalog = Catalog(Store(MemoryBackend("asked")))
+        catalog = Catalog(MemoryBackend("asked"))
     catalog.refresh()
     return catalog
 
 
 def test_two_stores_have_two_catalogs(store: Store, tmp_path: Path) -> None:
     other = Store.open(str(tmp_path / "other"))
-    assert Catalog(store).path != Catalog(other).path
-    assert Catalog(store).path == Catalog(store).path
+    assert Catalog(store.backend).path != Catalog(other.backend).path
+    assert Catalog(store.backend).path == Catalog(store.backend).path
     shutil.rmtree(tmp_path / "other")
