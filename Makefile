@@ -15,7 +15,7 @@ COMPILE := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.1
 # fixtures are made once.
 AT_ONCE := -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help setup demo test check crate-test lock clean
+.PHONY: help setup demo up down test check crate-test lock clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -27,6 +27,12 @@ setup: ## check the system, create .venv, install the locked packages, build the
 
 demo: setup ## train tokenizer, base, mid, SFT and RL on this CPU and write the report (minutes)
 	@$(BIN)/nanochat run demo
+
+up: setup ## start a Prefect server, two workers and the web app on this machine
+	@$(BIN)/nanochat up
+
+down: ## stop what make up started
+	@$(BIN)/nanochat down
 
 test: check crate-test ## everything that must pass: lint, types, layers, Rust and Python tests
 	$(BIN)/python -m pytest $(AT_ONCE)

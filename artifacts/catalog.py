@@ -10,7 +10,7 @@ import fcntl
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,15 +71,18 @@ class Catalog:
             self._build(news, known)
             return True
 
-    def query(self, sql: str, *, limit: int | None = None) -> Answer:
-        """The answer to one reading statement. Raises UsageError, with DuckDB's hint, if it is wrong."""
+    def query(self, sql: str, parameters: Sequence[str] = (), *, limit: int | None = None) -> Answer:
+        """The answer to one reading statement, ``parameters`` for its question marks.
+
+        Raises UsageError, with DuckDB's hint, if it is wrong.
+        """
         import duckdb
 
         _check_reads(sql)
         for attempt in (1, 2):
             try:
                 with self._reader() as connection:
-                    return _ask(connection, sql, limit)
+                    return _ask(connection, sql, parameters, limit)
             except duckdb.Error as error:
                 if not _is_damage(error):
                     raise _wrong(error) from error
@@ -216,8 +219,8 @@ def _check_reads(sql: str) -> None:
         raise UsageError(f"{text!r} is not one reading statement", "write one SELECT")
 
 
-def _ask(connection: DuckDBPyConnection, sql: str, limit: int | None) -> Answer:
-    cursor = connection.execute(sql)
+def _ask(connection: DuckDBPyConnection, sql: str, parameters: Sequence[str], limit: int | None) -> Answer:
+    cursor = connection.execute(sql, list(parameters))
     columns = tuple(column[0] for column in cursor.description or ())
     if limit is None:
         return Answer(columns, cursor.fetchall(), False)

@@ -66,6 +66,7 @@ class Builder:
     depth: int = 0
     forced: frozenset[str] = frozenset()
     reuse: Mapping[str, str] = field(default_factory=dict)
+    origin: Mapping[str, str] = field(default_factory=dict)
 
     def work(self, stage: Stage, inputs: Inputs) -> Work:
         """What it would take to build a stage of the pipeline."""
@@ -211,6 +212,7 @@ class Builder:
         summary = _read_json(attempt / "summary.json")
         drifted = _drifted(work.inputs)
         settings = _read_json(attempt / "process.json") | ({"reused": drifted} if drifted else {})
+        settings |= self.origin
         draft = Draft(
             stage=work.stage.id, kind=work.stage.kind, fingerprint=work.fingerprint, recipe=work.recipe,
             parents=tuple(_parent(role, result) for role, result in work.inputs.items()),

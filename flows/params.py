@@ -13,6 +13,7 @@ from artifacts.errors import UsageError
 from artifacts.redact import redact_text
 from flows.dag import STAGE_IDS, expand, stage_by_id
 from flows.suggest import unknown
+from nanochat.presets import PRESETS
 
 StageId = Literal[
     "shards", "tokenizer", "tokenize", "base", "eval-base", "mid", "eval-mid",
@@ -29,8 +30,9 @@ class PipelineParams(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     preset: str = Field(
-        "demo", title="Preset", description="Names a depth and a data source; see `nanochat presets`."
-    )
+        "demo", title="Preset", description="Names a depth and a data source; see `nanochat presets`.",
+        json_schema_extra={"enum": list(PRESETS)},  # choices in the form
+    )  # fmt: skip
     set: dict[str, Any] = Field(
         {}, title="Overrides", description="Dotted config key -> value, e.g. base.steps."
     )

@@ -16,7 +16,7 @@ from flows.dag import until
 from flows.history import History
 from flows.observe import OBSERVER, Observers
 from flows.params import PipelineParams
-from flows.publish import publish_run
+from flows.publish import publish_run, run_address
 from flows.run import export_report, open_builder
 from flows.stage_task import results_of, shard_tasks, stage_task, stopping_children
 
@@ -32,7 +32,7 @@ def pipeline(params: PipelineParams) -> list[dict[str, Any]]:
 
     Finished stages are found in the store and not run again, so a retry of this run resumes it.
     """
-    builder = open_builder(params)
+    builder = open_builder(params, run_address())
     OBSERVER.set(Observers(OBSERVER.get(), History(builder.settings.runs, params)))
     made: dict[str, PrefectFuture[Any]] = {}
     with stopping_children():
@@ -43,5 +43,5 @@ def pipeline(params: PipelineParams) -> list[dict[str, Any]]:
             if not builder.overlap:  # cores and GPUs are one resource, and each stage wants all of it
                 made[stage.id].result()
         results = results_of(made)
-    publish_run(params.run_name, results, export_report(builder, results))
+    publish_run(params.run_name, results, export_report(builder, results), builder.settings.web_url)
     return [result.model_dump() for result in results]

@@ -16,12 +16,15 @@ from prefect.artifacts import (
     create_table_artifact,
     update_progress_artifact,
 )
+from prefect.context import FlowRunContext
 from prefect.logging import get_run_logger
+from prefect.utilities.urls import url_for
 
 from flows.observe import Observer
 from flows.picture import curve_markdown
 from flows.records_tail import newest_values
 from flows.result import StageResult
+from flows.settings import prefect_server_is_configured
 from nanochat.records import read_records
 
 _EVERY_S = 60.0
@@ -31,11 +34,13 @@ class PrefectObserver(Observer):
     """Publishes one stage from within its task run. A failure to publish is logged, never raised."""
 
     def __init__(
-        self, stage: str, name: str, parents: list[str], *, now: Callable[[], float] = time.monotonic
-    ) -> None:
+        self, stage: str, name: str, parents: list[str], *, web_url: str = "",
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
         self._key = re.sub(r"[^a-z0-9]+", "-", f"{name}-{stage}".lower())
         self._title = f"{stage} of {name}"
         self._parents = parents
+        self._web_url = web_url
         self._logger = get_run_logger()
         self._now = now
         self._due = now() + _EVERY_S
@@ -66,8 +71,10 @@ class PrefectObserver(Observer):
         if self._progress is None:
             self._try(self._start_progress)
         self._try(lambda: self._set_progress(1.0))
-        self._try(lambda: create_table_artifact(key=f"{self._key}-metrics", table=metrics_table(result)))
-        text = lineage_markdown(result, self._parents)
+        said = linked(result.artifact, self._web_url) if result.artifact else None
+        table = metrics_table(result)
+        self._try(lambda: create_table_artifact(key=f"{self._key}-metrics", table=table, description=said))
+        text = lineage_markdown(result, self._parents, self._web_url)
         self._try(lambda: create_markdown_artifact(key=f"{self._key}-lineage", markdown=text))
 
     def draw(self, records: Iterable[dict[str, Any]]) -> None:
@@ -118,18 +125,45 @@ def run_table(results: list[StageResult]) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def lineage_markdown(result: StageResult, parents: list[str]) -> str:
-    """The stage's artifact and its parents as a mermaid graph, which Prefect's UI draws."""
+def lineage_markdown(result: StageResult, parents: list[str], web_url: str = "") -> str:
+    """The stage's artifact and its parents: links, and a mermaid graph, which Prefect's UI draws."""
     child = result.artifact or result.digest[:12]
     edges = [f'  p{number}["{parent}"] --> child["{child}"]' for number, parent in enumerate(parents)]
     graph = "\n".join(["graph LR", *(edges or [f'  child["{child}"]'])])
-    return f"`{child}` sha256 `{result.digest}`\n\n```mermaid\n{graph}\n```\n"
+    pages = " · ".join(linked(ref, web_url) for ref in (child, *parents) if "@v" in ref)
+    links = f"\n{pages}\n" if web_url and pages else ""
+    return f"`{child}` sha256 `{result.digest}`\n{links}\n```mermaid\n{graph}\n```\n"
 
 
-def publish_run(name: str, results: list[StageResult], report: Path | None) -> None:
-    """The table of the whole run, and where its report is. For use within the flow run."""
+def run_markdown(results: list[StageResult], report: Path | None, web_url: str) -> str:
+    """What a run made, with a link to each artifact's page where there is a web app."""
+    rows = [
+        f"| {result.stage} | {result.status} | {linked(result.artifact, web_url)} | {result.headline} |"
+        for result in results
+    ]
+    lines = ["| stage | status | artifact | result |", "|---|---|---|---|", *rows]
+    return "\n".join([*lines, "", f"Report: `{report}`" if report else "No report yet."])
+
+
+def linked(ref: str, web_url: str) -> str:
+    """The ref, as a link to its page if there is one."""
+    return f"[{ref}]({web_url.rstrip('/')}/artifacts/{ref})" if web_url and ref else ref
+
+
+def publish_run(name: str, results: list[StageResult], report: Path | None, web_url: str = "") -> None:
+    """What the whole run made, and where its report is. For use within the flow run."""
     key = re.sub(r"[^a-z0-9]+", "-", name.lower())
+    text = run_markdown(results, report, web_url)
     try:
         create_table_artifact(key=f"{key}-run", table=run_table(results), description=f"report: {report}")
+        create_markdown_artifact(key=f"{key}-artifacts", markdown=text)
     except Exception as error:
         get_run_logger().warning("the run's table was not published: %s", error)
+
+
+def run_address() -> dict[str, str]:
+    """The flow run that this is, for the provenance of what it makes; {} on a server that ends with it."""
+    if not prefect_server_is_configured() or not (run := FlowRunContext.get()) or not run.flow_run:
+        return {}
+    url = url_for("flow-run", obj_id=run.flow_run.id)
+    return {"flow_run": str(run.flow_run.id)} | ({"flow_run_url": url} if url else {})

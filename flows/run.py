@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,11 @@ class Outcome:
     report: Path | None
 
 
-def open_builder(params: PipelineParams) -> Builder:
-    """Resolve the configuration and open the store. Raises UsageError before anything is built."""
+def open_builder(params: PipelineParams, origin: Mapping[str, str] | None = None) -> Builder:
+    """Resolve the configuration and open the store. Raises UsageError before anything is built.
+
+    ``origin``: which run this is, for the provenance of what it makes.
+    """
     from nanochat.config.pipeline import Resolution
 
     settings = Settings()
@@ -44,6 +48,7 @@ def open_builder(params: PipelineParams) -> Builder:
         depth=resolution.dials.depth,
         forced=params.forced,
         reuse={stage: ref for stage, ref in params.reuse.items()},
+        origin=origin or {},
     )
 
 

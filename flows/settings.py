@@ -17,7 +17,7 @@ from artifacts.paths import home
 
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
 
-_PREFECT_DEFAULTS = {
+PREFECT_DEFAULTS = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
@@ -31,13 +31,14 @@ _QUIET = {
 
 
 class Settings(BaseSettings):
-    """``NANOCHAT_HOME``, ``NANOCHAT_STAGE_TIMEOUT_S``. A store reads its own variable."""
+    """``NANOCHAT_HOME``, ``NANOCHAT_WEB_URL``, ``NANOCHAT_STAGE_TIMEOUT_S``. A store reads its own."""
 
     model_config = SettingsConfigDict(
         env_prefix="NANOCHAT_", env_ignore_empty=True, extra="ignore", frozen=True
     )
 
     home: Path = Field(default_factory=home, description="Folder of everything that is kept on this machine.")
+    web_url: str = Field(default="", description="Address of the web app, for links to artifacts.")
     stage_timeout_s: float | None = Field(default=None, gt=0, description="Stop a stage that takes longer.")
 
     def __init__(self) -> None:
@@ -71,7 +72,7 @@ class Settings(BaseSettings):
 
 def prepare_prefect_environment(environ: MutableMapping[str, str] = os.environ, *, quiet: bool) -> None:
     """Set what Prefect reads at import, without overriding the user. Call before importing it."""
-    for key, value in {**_PREFECT_DEFAULTS, **(_QUIET if quiet else {})}.items():
+    for key, value in {**PREFECT_DEFAULTS, **(_QUIET if quiet else {})}.items():
         environ.setdefault(key, value)
 
 

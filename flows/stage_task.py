@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,9 +11,10 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.futures import PrefectFuture
 from prefect.states import Completed
+from prefect.tasks import MaterializingTask
 
 from flows.build import Builder, Work
-from flows.dag import Stage
+from flows.dag import Stage, stage_by_id
 from flows.launch import STOP, StageKilled
 from flows.observe import OBSERVER, Observers
 from flows.publish import PrefectObserver
@@ -30,8 +31,12 @@ def stage_task(builder: Builder, stage: Stage) -> Task[..., Any]:
         work = builder.work(stage, _validated(inputs))
         return _state(builder, work, None if parts is None else [StageResult(**part) for part in parts])
 
-    run_name = f"{stage.id} {_depth(builder)}{stage.artifact(builder.name)}"
-    return _task(build, stage.id, run_name, _tags(builder, stage))
+    artifact = stage.artifact(builder.name)
+    return MaterializingTask(
+        build, assets=[_asset(artifact)], materialized_by="nanochat",
+        asset_deps=[_asset(stage_by_id(source).artifact(builder.name)) for source in stage.inputs.values()],
+        **_options(stage.id, f"{stage.id} {_depth(builder)}{artifact}", _tags(builder, stage)),
+    )  # fmt: skip
 
 
 def shard_tasks(
@@ -47,13 +52,24 @@ def shard_tasks(
     def tokenize_shard(entry: dict[str, Any]) -> State[Any] | Ref:
         return _state(builder, shard_work(builder, entry, known))
 
-    mapped = _task(tokenize_shard, SHARD_STAGE.id, "{entry[path]}", _tags(builder, SHARD_STAGE))
+    tags = _tags(builder, SHARD_STAGE)
+    mapped = Task[..., Any](tokenize_shard, **_options(SHARD_STAGE.id, "{entry[path]}", tags))
     return list(mapped.map(shard_entries(builder, known)))
 
 
 def results_of(made: Mapping[str, PrefectFuture[Any]]) -> list[StageResult]:
     """Wait for every stage. Raises what the first failed one raised."""
     return [StageResult(**future.result()) for future in made.values()]
+
+
+def build_task(builder: Builder, work: Work) -> Task[..., Any]:
+    """The task of work that no stage of the pipeline asks for. Takes nothing."""
+
+    def build() -> State[Any] | Ref:
+        return _state(builder, work)
+
+    run_name = f"{work.stage.id} {work.stage.kind}/{work.name}"
+    return Task[..., Any](build, **_options(work.stage.id, run_name, _tags(builder, work.stage)))
 
 
 @contextmanager
@@ -68,7 +84,8 @@ def stopping_children() -> Iterator[None]:
 
 def _state(builder: Builder, work: Work, parts: list[StageResult] | None = None) -> State[Any] | Ref:
     parents = [parent.artifact for parent in work.inputs.values()]
-    observer = Observers(OBSERVER.get(), PrefectObserver(work.stage.id, builder.name, parents))
+    shown = PrefectObserver(work.stage.id, builder.name, parents, web_url=builder.settings.web_url)
+    observer = Observers(OBSERVER.get(), shown)
     result = builder.build(work, observer, parts)
     observer.finished(result)
     if result.status == "cached":
@@ -78,11 +95,17 @@ def _state(builder: Builder, work: Work, parts: list[StageResult] | None = None)
     return result.model_dump()
 
 
-def _task(body: Callable[..., Any], name: str, run_name: str, tags: list[str]) -> Task[..., Any]:
-    return Task(
-        body, name=name, task_run_name=run_name, tags=tags, persist_result=False, cache_policy=NO_CACHE,
-        retries=1, retry_delay_seconds=5, retry_condition_fn=_is_worth_retrying,
-    )  # fmt: skip
+def _options(name: str, run_name: str, tags: list[str]) -> Any:
+    return {
+        "name": name, "task_run_name": run_name, "tags": tags, "persist_result": False,
+        "cache_policy": NO_CACHE, "retries": 1, "retry_delay_seconds": 5,
+        "retry_condition_fn": _is_worth_retrying,
+    }  # fmt: skip
+
+
+def _asset(artifact: str) -> str:
+    """The key of what a stage makes, for Prefect's own lineage: a decoration, kept for a week."""
+    return f"nanochat://{artifact}"
 
 
 def _is_worth_retrying(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:

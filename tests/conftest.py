@@ -132,6 +132,19 @@ def test_output() -> Path:
 
 
 @pytest.fixture(scope="session")
+def commands_of() -> Callable[[Path], list[str]]:
+    """The commands of a page: lines that begin with ``$`` in console blocks, continuation lines joined."""
+
+    def commands(page: Path) -> list[str]:
+        text = page.read_text(encoding="utf-8")
+        blocks = re.findall(r"^```console\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+        lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+        return [line[2:] for line in lines if line.startswith("$ ")]
+
+    return commands
+
+
+@pytest.fixture(scope="session")
 def nanochat() -> Callable[..., subprocess.CompletedProcess[str]]:
     """``nanochat("run", "tiny", home=folder)``: the command as a user starts it, ending with ``rc``."""
     program = Path(sys.executable).with_name("nanochat")

@@ -18,8 +18,9 @@ from artifacts.ref import ArtifactRef
 from artifacts.signing import verify_signature
 from flows.cli.opening import open_store
 from flows.cli.options import Json, StoreUrl
-from flows.cli.output import print_json, print_table, size_text
+from flows.cli.output import print_json, print_table
 from flows.settings import Settings
+from nanochat.report.formatting import size as size_text
 
 
 def show(ref: str, /, *, store: StoreUrl = None, json: Json = False) -> int:

@@ -12,9 +12,10 @@ from artifacts.retention import Rules
 from artifacts.store import Store
 from flows.cli.opening import open_store
 from flows.cli.options import Json, StoreUrl
-from flows.cli.output import print_json, print_table, size_text
+from flows.cli.output import print_json, print_table
 from flows.dag import STAGES
 from flows.suggest import unknown
+from nanochat.report.formatting import size as size_text
 
 Only = Annotated[
     list[str] | None,

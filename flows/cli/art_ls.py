@@ -8,8 +8,9 @@ from typing import Any
 from artifacts.listing import Listed, listing
 from artifacts.opening import open_place
 from flows.cli.options import Json, StoreUrl
-from flows.cli.output import print_json, print_table, size_text
+from flows.cli.output import print_json, print_table
 from flows.headline import headline
+from nanochat.report.formatting import size as size_text
 
 
 def ls(what: str = "", /, *, store: StoreUrl = None, json: Json = False) -> int:

@@ -14,7 +14,8 @@ from artifacts.errors import UsageError
 from artifacts.store import Store
 from flows.cli.opening import open_store
 from flows.cli.options import Json, StoreUrl
-from flows.cli.output import print_json, print_table, size_text
+from flows.cli.output import print_json, print_table
+from nanochat.report.formatting import size as size_text
 
 _DIGESTS = ("code", "files")
 

@@ -9,6 +9,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "chat": ("flows.cli.chat:chat", "Talk to a model."),
     "eval": ("flows.cli.evaluate:evaluate", "Evaluate a model."),
     "metrics": ("flows.cli.metrics:metrics", "Show the newest results, or ask anything in SQL."),
+    "up": ("flows.cli.up:up", "Start a Prefect server, workers and the web app on this machine."),
+    "down": ("flows.cli.up:down", "Stop what nanochat up started."),
     "doctor": ("flows.cli.doctor:doctor", "Check this machine."),
 }
 

@@ -38,13 +38,3 @@ def _print_folded(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None
     for row in rows:
         table.add_row(*row)
     Console(markup=False, highlight=False, emoji=False).print(table)
-
-
-def size_text(size: int) -> str:
-    """Bytes for people: 1.2 MB."""
-    value = float(size)
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:.1f} TB"

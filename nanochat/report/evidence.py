@@ -121,7 +121,7 @@ class Evidence:
             compression=_compression(inputs.get("tokenizer")),
             trainings={model: _training(inputs[model]) for model in MODELS if model in inputs},
             evaluations={
-                model: _evaluation(inputs[f"eval-{model}"], samples)
+                model: read_evaluation(inputs[f"eval-{model}"], samples)
                 for model in MODELS
                 if f"eval-{model}" in inputs
             },
@@ -177,7 +177,8 @@ def _parameters(weights: Path) -> int:
     return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
 
 
-def _evaluation(folder: Path, samples: int) -> Evaluation:
+def read_evaluation(folder: Path, samples: int) -> Evaluation:
+    """What an evaluation's folder says. Raises DataError if it is not what the stage writes."""
     results = _json(folder / "results.json")
     metrics = tuple(_metric(row) for row in results["metrics"])
     correct = {

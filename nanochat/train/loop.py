@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from artifacts.errors import NanochatError
+from nanochat.faults import planned_fault
 from nanochat.model.gpt import GPT
 from nanochat.optim.build import MuonAdamW
 from nanochat.records import RecordWriter
@@ -96,6 +97,7 @@ class Trainer:
         with StopRequest(self.model.device) as stop:
             window_start, window_tokens = time.perf_counter(), 0
             while counters["step"] < self.pace.steps:
+                planned_fault(self.stage, counters["step"])
                 step = counters["step"]
                 if self._is_eval(step):
                     self._evaluate(state, records)

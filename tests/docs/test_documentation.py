@@ -2,6 +2,7 @@
 
 A page is followed from top to bottom in one folder, as a reader would. ``demo`` takes minutes, so the
 commands find a model of that name that was made with the preset ``tiny``; ``make`` targets are looked up.
+The how-to pages are typed beside a server, in ``tests/integration/test_prefect_server.py``.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from nanochat.config.derive import Dials, derive, model_shape
 from nanochat.model.gpt import GPT
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "docs/adr").glob("*.md")])
+FOUND = [page for folder in ("docs", "docs/adr", "docs/howto") for page in (ROOT / folder).glob("*.md")]
+PAGES = sorted([ROOT / "README.md", *FOUND])
 GUIDES = [page for page in PAGES if re.match(r"README|\d\d_", page.name) and page.parent.name != "adr"]
 FOLDERS = "artifacts|nanochat|flows|deployments|rustbpe|tests|docs|benchmarks"
 ids = pytest.mark.parametrize("page", GUIDES, ids=lambda page: page.stem)
@@ -34,12 +36,6 @@ def blocks(page: Path, language: str) -> list[str]:
     return re.findall(
         rf"^```{language}\n(.*?)^```$", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
     )
-
-
-def commands(page: Path) -> list[str]:
-    """Lines that begin with ``$`` in console blocks, continuation lines joined."""
-    joined = "\n".join(blocks(page, "console")).replace("\\\n", " ")
-    return [line[2:] for line in joined.splitlines() if line.startswith("$ ")]
 
 
 @pytest.fixture(scope="module")
@@ -60,12 +56,14 @@ def as_tested(command: str) -> str:
 
 
 @ids
-def test_every_command_of_a_page_works(page: Path, demo_home: Path, tmp_path: Path) -> None:
+def test_every_command_of_a_page_works(
+    page: Path, demo_home: Path, tmp_path: Path, commands_of: Callable[[Path], list[str]]
+) -> None:
     environment = {
         **os.environ, "NANOCHAT_HOME": str(demo_home),
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     }  # fmt: skip
-    for command in commands(page):
+    for command in commands_of(page):
         if re.match(r"(git|cd|source) ", command):
             continue  # getting the project and its environment, which are here already
         if command.startswith("make "):

@@ -1,4 +1,4 @@
-"""``tiny`` on a real Prefect server: deployed, run by a process worker, and read back from the API."""
+"""``tiny`` on what ``nanochat up`` starts: run by a worker, read back from Prefect's API and the web app."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import os
 import random
 import re
 import shlex
-import shutil
 import socket
 import subprocess
 import sys
@@ -19,28 +18,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from flows.dag import STAGE_IDS
-from flows.embedded_api import EMPTY_DATABASE
 
 CANARY = "canary-7f3a91c2-never-store-this"
-STOP_S = 30
 KILLED = ("shards", "tokenizer", "tokenize-shard", "base", "eval-base", "sft", "rl", "report")
 
-# What the quick start tells people to type, word for word: two programs that stay, then three steps.
-_PAGE = (Path(__file__).parents[2] / "docs/08_quickstart.md").read_text(encoding="utf-8")
-_BLOCKS = re.findall(r"^```\n(prefect .*?)^```$", _PAGE, re.DOTALL | re.MULTILINE)
-(START, WORK), (POOL, DEPLOY, RUN) = (map(shlex.split, block.splitlines()) for block in _BLOCKS)
+# What the quick start tells people to type, word for word.
+_DOCS = Path(__file__).parents[2] / "docs"
+HOWTO = _DOCS / "howto"
+_PAGE = (_DOCS / "08_quickstart.md").read_text(encoding="utf-8")
+RUN = shlex.split(re.findall(r"^(prefect deployment run .*)$", _PAGE, re.MULTILINE)[0])
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @dataclass(frozen=True)
 class Server:
-    """A running server, its worker's environment, and the home folder that runs write to."""
+    """What was started, the environment of a terminal beside it, and the home folder of its runs."""
 
     api: str
+    web: str
     environment: dict[str, str]
     home: Path
 
@@ -49,6 +49,10 @@ class Server:
             f"{self.api}/{path}", json.dumps(query).encode(), {"content-type": "application/json"}
         )
         with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.load(answer)
+
+    def get(self, path: str) -> Any:
+        with urllib.request.urlopen(f"{self.api}/{path}", timeout=30) as answer:
             return json.load(answer)
 
     def everything(self, path: str) -> list[dict[str, Any]]:
@@ -65,57 +69,48 @@ class Server:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("prefect")
-    shutil.copy(EMPTY_DATABASE, folder)  # the server would make the same one, for 15 s
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port, web_port = free_ports()
+    api = f"http://127.0.0.1:{port}/api"
     environment = {
         **os.environ, "PREFECT_HOME": str(folder), "PREFECT_PROFILES_PATH": str(folder / "profiles.toml"),
-        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api", "NANOCHAT_HOME": str(folder / "home"),
-        "NANOCHAT_TEST_API_KEY": CANARY, "PREFECT_WORKER_QUERY_SECONDS": "2",
+        "NANOCHAT_HOME": str(folder / "home"), "NANOCHAT_TEST_API_KEY": CANARY,
+        "NANOCHAT_FAULT_FILE": str(folder / "fault"),
     }  # fmt: skip
-    children = []
-
-    def start(command: list[str], *more: str) -> None:
-        log = (folder / f"{command[1]}.log").open("wb")
-        child = subprocess.Popen(
-            [*_found(command), *more], env=environment, stdout=log, stderr=subprocess.STDOUT
-        )
-        children.append(child)
-
     try:
-        start(START, "--port", str(port))
-        _wait_for(f"http://127.0.0.1:{port}/api/health", folder / "server.log")
-        _finish(POOL, environment)
-        _finish(DEPLOY, environment)
-        start(WORK)
-        yield Server(f"http://127.0.0.1:{port}/api", environment, folder / "home")
+        said = _finish(["nanochat", "up", "--port", str(port), "--web-port", str(web_port)], environment)
+        assert api in said
+        environment["PREFECT_API_URL"] = api
+        yield Server(api, f"http://127.0.0.1:{web_port}", environment, folder / "home")
     finally:
-        for child in reversed(children):
-            child.terminate()
-            try:
-                child.wait(STOP_S)
-            except subprocess.TimeoutExpired:
-                child.kill()
-                child.wait()
+        services = _services(folder / "home")
+        _finish(["nanochat", "down"], environment)
+        assert [pid for pid in services if psutil.pid_exists(pid)] == []
+        assert "nothing" in _finish(["nanochat", "down"], environment)
 
 
-def _wait_for(address: str, log: Path) -> None:
-    for _ in range(240):
-        try:
-            with urllib.request.urlopen(address, timeout=5):
-                return
-        except OSError:
-            time.sleep(0.5)
-    pytest.fail(f"the server did not start: {log.read_text()[-2000:]}")
+def free_ports() -> tuple[int, int]:
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
+        return one.getsockname()[1], other.getsockname()[1]
+
+
+def _services(home: Path) -> list[int]:
+    """Every process that was started, with all that these started."""
+    state = home / "services/state.json"
+    if not state.exists():
+        return []
+    supervisor = psutil.Process(json.loads(state.read_text())["pid"])
+    return [supervisor.pid, *(child.pid for child in supervisor.children(recursive=True))]
 
 
 def _found(command: list[str]) -> list[str]:
     return [str(Path(sys.executable).with_name(command[0])), *command[1:]]
 
 
-def _finish(command: list[str], environment: dict[str, str]) -> None:
+def _finish(command: list[str], environment: dict[str, str]) -> str:
+    """Run a command that has to succeed; what it printed."""
     done = subprocess.run(_found(command), env=environment, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, f"{command}: {done.stdout[-3000:]}{done.stderr[-3000:]}"
+    return done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -190,6 +185,20 @@ def test_training_was_started_by_torchrun(server: Server, run_ids: list[str]) ->
         assert settings["torchrun"]
 
 
+def test_a_run_links_to_its_artifacts_and_they_link_back(server: Server, run_ids: list[str]) -> None:
+    artifacts = {artifact["key"]: artifact for artifact in server.everything("artifacts/filter")}
+    links = re.findall(r"\]\((http://[^)]+)\)", artifacts["tiny-artifacts"]["data"])
+    assert [link.rpartition("/artifacts/")[2].partition("/")[0] for link in links].count("eval") == 4
+    assert f"{server.web}/artifacts/base/tiny@v1" in links
+    for link in links:
+        with urllib.request.urlopen(link, timeout=30) as answer:
+            assert f"/runs/flow-run/{run_ids[0]}" in answer.read().decode()
+
+
+def test_a_second_up_finds_the_first(server: Server) -> None:
+    assert server.web in _finish(["nanochat", "up"], server.environment)
+
+
 @pytest.mark.criterion("T90")
 def test_a_secret_of_the_environment_reaches_neither_server_nor_store(
     server: Server, run_ids: list[str]
@@ -210,6 +219,122 @@ def test_a_bad_parameter_is_refused_before_anything_runs(server: Server, run_ids
     done = subprocess.run(_found(wrong), env=server.environment, capture_output=True, text=True)
     assert done.returncode != 0
     assert "prest" in done.stdout + done.stderr
+
+
+def _run(server: Server, deployment: str, **params: Any) -> dict[str, Any]:
+    """Run a deployment to its end; the flow run."""
+    its_id = server.get(f"deployments/name/{deployment}/{deployment}")["id"]
+    started = server.read(f"deployments/{its_id}/create_flow_run", parameters={"params": params})
+    return _ended(server, started["id"])
+
+
+def _ended(server: Server, flow_run: str) -> dict[str, Any]:
+    for _ in range(240):
+        run = server.get(f"flow_runs/{flow_run}")
+        if run["state_type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED"):
+            return run
+        time.sleep(0.5)
+    pytest.fail(f"it did not end: {run['state']}")
+
+
+def test_nights_are_compared_and_a_night_without_change_is_found(server: Server, run_ids: list[str]) -> None:
+    asked = {"models": ["rl/tiny"], "tasks": ["arithmetic/easy"], "num_problems": 4}
+    runs = [_run(server, "nightly-eval", **asked) for _ in range(2)]
+    assert [run["state_name"] for run in runs] == ["Completed", "Completed"], runs[0]["state"]["message"]
+    assert [_states(server, run["id"])["eval-rl"] for run in runs] == [{"Completed"}, {"Cached"}]
+    artifacts = {artifact["key"]: artifact for artifact in server.everything("artifacts/filter")}
+    (night,) = json.loads(artifacts["nightly-rl-tiny-latest"]["data"])
+    assert night["model"] == "rl/tiny@v1"
+    assert 0 <= night["arithmetic/easy"] <= 1
+    assert "data:image/png;base64," in artifacts["nightly-rl-tiny-latest-trend"]["data"]
+
+
+def test_a_model_that_does_not_end_fails_its_check(server: Server, run_ids: list[str]) -> None:
+    failed = _run(server, "serve-check", model="rl/tiny", max_tokens=3)
+    assert failed["state_name"] == "Failed"
+    assert "rl/tiny@v1 did not end its answer within 3 tokens" in failed["state"]["message"]
+
+
+def test_a_failed_run_says_why_and_a_retry_goes_on_from_the_last_checkpoint(
+    server: Server, run_ids: list[str]
+) -> None:
+    fault = Path(server.environment["NANOCHAT_FAULT_FILE"])
+    fault.write_text("base 5")
+    failed = _run(server, "pipeline", preset="tiny", name="failing", set={"base.seed": 7}, until="base")
+    assert failed["state_name"] == "Failed"
+    assert "stage base: a planned fault at step 5" in failed["state"]["message"]
+    fault.unlink()
+    _finish(["prefect", "flow-run", "retry", failed["id"]], server.environment)
+    again = _ended(server, failed["id"])
+    assert (again["state_name"], again["run_count"]) == ("Completed", 2)
+    last = [task for task in server.tasks(failed["id"]) if task["flow_run_run_count"] == 2]
+    states = {task["name"].split()[0]: task["state_name"] for task in last}
+    assert states["shards"] == states["tokenizer"] == states["tokenize"] == "Cached"
+    assert states["base"] == "Completed"
+    sql = (
+        "SELECT value FROM metrics WHERE artifact = 'base/failing@v1' AND name = 'stage/start' ORDER BY time"
+    )
+    starts = json.loads(_finish(["nanochat", "metrics", sql, "--json"], server.environment))
+    assert [row["value"] for row in starts][-1] == 3, "its last checkpoint"
+
+
+@pytest.mark.needs("chromium")
+def test_from_the_form_to_an_artifacts_page(
+    server: Server, run_ids: list[str], browser: Any, test_output: Path
+) -> None:
+    ui = server.api.removesuffix("/api")
+    deployment = server.get("deployments/name/pipeline/pipeline")["id"]
+    browser.open(f"{ui}/v2/deployments/deployment/{deployment}/run")
+    browser.sees("Parameters")
+    browser.click("button", "demo")
+    browser.click("[role=option]", "tiny")
+    browser.screenshot(test_output / "prefect-form.png")
+    known = {run["id"] for run in server.everything("flow_runs/filter")}
+    browser.click("button", "Submit")
+    browser.sees("scheduled to start")
+    (started,) = [run for run in server.everything("flow_runs/filter") if run["id"] not in known]
+    assert started["parameters"]["params"]["preset"] == "tiny"
+    assert _ended(server, started["id"])["state_name"] == "Completed"
+    browser.open(f"{ui}/v2/runs/flow-run/{started['id']}?tab=Artifacts")
+    browser.sees("Completed")
+    browser.sees("tiny-base-metrics")
+    browser.screenshot(test_output / "prefect-run.png")
+    browser.click("a", "base/tiny@v1")
+    browser.sees("Used by")
+    browser.screenshot(test_output / "artifact.png")
+    assert browser.address == f"{server.web}/artifacts/base/tiny@v1"
+    browser.click("a", "this run")
+    browser.sees("Task Runs")
+    assert f"{ui}/runs/flow-run/" in browser.address.replace("/v2", "")
+
+
+def test_gc_says_what_it_found(server: Server, run_ids: list[str]) -> None:
+    assert _run(server, "gc", dry_run=True)["state_name"] == "Completed"
+    artifacts = {artifact["key"]: artifact for artifact in server.everything("artifacts/filter")}
+    assert {"what": "dry run", "value": True} in json.loads(artifacts["gc"]["data"])
+
+
+def test_the_form_offers_the_presets(server: Server) -> None:
+    deployment = server.get("deployments/name/pipeline/pipeline")
+    fields = deployment["parameter_openapi_schema"]["definitions"]["PipelineParams"]["properties"]
+    assert {"tiny", "demo", "speedrun"} <= set(fields["preset"]["enum"])
+
+
+@pytest.mark.parametrize("page", sorted(HOWTO.glob("*.md")), ids=lambda page: page.stem)
+def test_every_command_of_a_how_to_page_works(
+    server: Server, run_ids: list[str], page: Path, commands_of: Callable[[Path], list[str]]
+) -> None:
+    """What runs is found by ``nanochat up``; ``nanochat down`` ends it after the last test."""
+    _finish(["nanochat", "run", "tiny", "--name", "demo"], server.environment)
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    typed = commands_of(page)
+    assert (typed[0], typed[-1]) == ("nanochat up", "nanochat down")
+    for command in typed[:-1]:
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", command], env={**server.environment, "PATH": path},
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=400,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{command}\n{done.stdout[-1500:]}{done.stderr[-1500:]}"
 
 
 @pytest.mark.criterion("T95")

@@ -169,8 +169,11 @@ def test_the_metrics_table_says_what_was_made_and_how() -> None:
 
 def test_the_runs_table_has_a_row_a_stage_and_says_where_the_report_is(prefect: Prefect) -> None:
     publish_run("My.Demo", [RESULT, RESULT], Path("/reports/report.html"))
-    ((_, values),) = prefect.made
+    (_, values), (_, page) = prefect.made
     assert values["key"] == "my-demo-run"
+    assert page["key"] == "my-demo-artifacts"
+    assert "| base | ran | base/demo@v1 | val_bpb 1.912 |" in page["markdown"]
+    assert "`/reports/report.html`" in page["markdown"]
     assert values["description"] == "report: /reports/report.html"
     row = {
         "stage": "base", "status": "ran", "seconds": 1.5, "artifact": "base/demo@v1",
@@ -178,6 +181,17 @@ def test_the_runs_table_has_a_row_a_stage_and_says_where_the_report_is(prefect: 
     }  # fmt: skip
     assert values["table"] == run_table([RESULT, RESULT]) == [row, row]
     assert json.dumps(values["table"])
+
+
+def test_artifacts_are_links_where_there_is_a_web_app(prefect: Prefect) -> None:
+    web = "http://127.0.0.1:4280/"
+    publish_run("demo", [RESULT], None, web)
+    link = "[base/demo@v1](http://127.0.0.1:4280/artifacts/base/demo@v1)"
+    assert f"| {link} |" in prefect.made[-1][1]["markdown"]
+    text = lineage_markdown(RESULT, ["tokens/demo@v1", "tokenize-shard@sha256:abc"], web)
+    assert f"{link} · [tokens/demo@v1](" in text
+    assert "tokenize-shard" not in text.partition("```")[0]
+    assert "](" not in lineage_markdown(RESULT, ["tokens/demo@v1"])
 
 
 def test_lineage_is_a_graph_from_every_parent_to_the_artifact() -> None:

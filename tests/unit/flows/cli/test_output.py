@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from flows.cli.output import print_json, print_table, size_text
+from flows.cli.output import print_json, print_table
+from nanochat.report.formatting import size as size_text
 
 
 def test_json_is_one_line_whatever_the_text_holds(capsys: pytest.CaptureFixture[str]) -> None:

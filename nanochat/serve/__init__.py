@@ -1,0 +1,1 @@
+"""The web app: pages about artifacts, made from a catalog that whoever starts it brings along."""

@@ -1,0 +1,85 @@
+"""The pages of artifacts: complete, escaped, and errors that say what to do."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from fastapi.testclient import TestClient
+
+from artifacts.errors import DataError, ResourceError
+from nanochat.serve.app import create_app
+from nanochat.serve.catalog import ArtifactPage, Link, Row
+
+PAGE = ArtifactPage(
+    ref="base/demo@v2", digest="ab" * 32, fingerprint="cd" * 32, stage="base",
+    created="2026-11-22T03:04:05+01:00", bytes=1_234_567, aliases=["latest", "prod"],
+    metrics={"val_bpb": 1.8065518947, "steps": 330}, config={"optim.lr_scale": 0.8, "name": "<b>bold</b>"},
+    inputs=[Link("tokens", "tokens/demo@v1")], used_by=[Link("model", "sft/demo@v1")],
+    files=[("model.safetensors", 1_234_000, "ef" * 32)], commit="1234abcd", command="nanochat run demo",
+    made_with={"torch": "2.15.0"}, run_url="http://127.0.0.1:4200/runs/flow-run/1",
+)  # fmt: skip
+
+
+class Fake:
+    """A catalog of one artifact."""
+
+    rows = (Row("base/demo@v2", ("latest",), "2026-11-22T03:04:05+00:00", 1_234_567, "val_bpb 1.807"),)
+
+    def artifacts(self, limit: int) -> list[Row]:
+        return list(self.rows[:limit])
+
+    def artifact(self, ref: str) -> ArtifactPage:
+        if ref == "base/broken":
+            raise DataError("base/broken is damaged", "nanochat run demo --force base")
+        if not ref.startswith("base/demo"):
+            raise ResourceError(f"no artifact {ref}", "did you mean base/demo?")
+        return PAGE
+
+
+@pytest.fixture
+def client() -> TestClient:
+    return TestClient(create_app(Fake()), raise_server_exceptions=False)
+
+
+def test_a_page_shows_all_that_is_known(client: TestClient) -> None:
+    text = client.get("/artifacts/base/demo@v2").text
+    for said in (
+        "base/demo@v2", "latest", "prod", "2026-11-22 02:04 UTC", '<a href="/artifacts/tokens/demo@v1">',
+        '<a href="/artifacts/sft/demo@v1">', "1.80655", "optim.lr_scale", "1234abcd", "nanochat run demo",
+        "2.15.0", PAGE.digest, PAGE.fingerprint, "model.safetensors", "1.2 MB", f'<a href="{PAGE.run_url}">',
+    ):  # fmt: skip
+        assert said in text, said
+
+
+def test_what_an_artifact_says_stays_text(client: TestClient) -> None:
+    text = client.get("/artifacts/base/demo@v2").text
+    assert "&lt;b&gt;bold&lt;/b&gt;" in text
+    assert "<b>" not in text
+
+
+def test_the_list_links_to_every_artifact(client: TestClient) -> None:
+    assert '<a href="/artifacts/base/demo@v2">' in client.get("/").text
+    empty = Fake()
+    empty.rows = ()  # type: ignore[assignment]
+    assert "nanochat run tiny" in TestClient(create_app(empty)).get("/").text
+
+
+@pytest.mark.parametrize(("path", "status"), [("/artifacts/rl/x", 404), ("/artifacts/base/broken", 500)])
+def test_an_error_is_a_page_that_says_what_to_do(client: TestClient, path: str, status: int) -> None:
+    answer = client.get(path)
+    assert answer.status_code == status
+    assert re.search("did you mean base/demo|--force base", answer.text)
+
+
+def test_nothing_is_loaded_from_elsewhere_and_nothing_runs(client: TestClient) -> None:
+    for path in ("/", "/artifacts/base/demo@v2", "/artifacts/rl/x", "/healthz", "/style.css"):
+        policy = client.get(path).headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "script-src" not in policy
+    assert "<script" not in client.get("/artifacts/base/demo@v2").text
+
+
+def test_it_says_that_it_is_well(client: TestClient) -> None:
+    assert client.get("/healthz").json() == {"status": "ok"}
+    assert client.get("/style.css").headers["content-type"].startswith("text/css")
