@@ -299,10 +299,11 @@ def test_from_the_form_to_an_artifacts_page(
     browser.sees("Completed")
     browser.sees("tiny-base-metrics")
     browser.screenshot(test_output / "prefect-run.png")
-    browser.click("a", "base/tiny@v1")
+    page = f"{server.web}/artifacts/base/tiny@v1"
+    assert page in browser.evaluate("[...document.querySelectorAll('a')].map(a => a.href)")
+    browser.open(page)  # a click would open another tab
     browser.sees("Used by")
     browser.screenshot(test_output / "artifact.png")
-    assert browser.address == f"{server.web}/artifacts/base/tiny@v1"
     browser.click("a", "this run")
     browser.sees("Task Runs")
     assert f"{ui}/runs/flow-run/" in browser.address.replace("/v2", "")
