@@ -15,8 +15,9 @@ from artifacts.errors import NanochatError
 from artifacts.provenance import hardware
 from artifacts.store import Store
 from flows.cli.options import Json, StoreUrl
-from flows.cli.output import print_json, print_table, size_text
+from flows.cli.output import print_json, print_table
 from flows.settings import Settings, prefect_server_is_configured
+from nanochat.report.formatting import size as size_text
 
 _MIN_FREE_BYTES = 2 * 10**9
 
