@@ -7,6 +7,7 @@ import os
 import random
 import re
 import shlex
+import signal
 import socket
 import subprocess
 import sys
@@ -255,6 +256,7 @@ def test_a_model_that_does_not_end_fails_its_check(server: Server, run_ids: list
     assert "rl/tiny@v1 did not end its answer within 3 tokens" in failed["state"]["message"]
 
 
+@pytest.mark.criterion("T99")
 def test_a_failed_run_says_why_and_a_retry_goes_on_from_the_last_checkpoint(
     server: Server, run_ids: list[str]
 ) -> None:
@@ -264,8 +266,7 @@ def test_a_failed_run_says_why_and_a_retry_goes_on_from_the_last_checkpoint(
     assert failed["state_name"] == "Failed"
     assert "stage base: a planned fault at step 5" in failed["state"]["message"]
     fault.unlink()
-    _finish(["prefect", "flow-run", "retry", failed["id"]], server.environment)
-    again = _ended(server, failed["id"])
+    again = _retried(server, failed["id"])
     assert (again["state_name"], again["run_count"]) == ("Completed", 2)
     last = [task for task in server.tasks(failed["id"]) if task["flow_run_run_count"] == 2]
     states = {task["name"].split()[0]: task["state_name"] for task in last}
@@ -276,6 +277,61 @@ def test_a_failed_run_says_why_and_a_retry_goes_on_from_the_last_checkpoint(
     )
     starts = json.loads(_finish(["nanochat", "metrics", sql, "--json"], server.environment))
     assert [row["value"] for row in starts][-1] == 3, "its last checkpoint"
+    listed = json.loads(_finish(["nanochat", "art", "ls", "--json"], server.environment))
+    versions = [item["ref"] for item in listed if item["ref"].partition("@")[0].endswith("/failing")]
+    assert sorted(versions) == [f"{kind}/failing@v1" for kind in ("base", "shards", "tokenizer", "tokens")]
+
+
+def _killed_in_base(server: Server, service: str, seed: int) -> dict[str, Any]:
+    """Kill a service while a run trains its base model; the run as it ended."""
+    its_id = server.get("deployments/name/pipeline/pipeline")["id"]
+    params = {"preset": "tiny", "name": f"no-{service}", "set": {"base.seed": seed}, "until": "base"}
+    run = server.read(f"deployments/{its_id}/create_flow_run", parameters={"params": params})
+    _until(lambda: any(task["name"].startswith("base ") for task in server.tasks(run["id"])))
+    killed = _service_pids(server)[service]
+    os.kill(killed, signal.SIGKILL)
+    _until(lambda: _service_pids(server)[service] != killed and _is_well(server))
+    return _ended(server, run["id"])
+
+
+@pytest.mark.criterion("T96")
+def test_a_killed_server_ends_no_run(server: Server, run_ids: list[str]) -> None:
+    assert _killed_in_base(server, "server", 9)["state_name"] == "Completed"
+    again = ["nanochat", "run", "tiny", "--name", "no-server", "--set", "base.seed=9", "--until", "base"]
+    last = json.loads(_finish([*again, "--json"], server.environment).splitlines()[-1])
+    assert (last["stage"], last["status"], last["artifact"]) == ("base", "cached", "base/no-server@v1")
+
+
+def test_a_run_whose_worker_was_killed_can_be_retried(server: Server, run_ids: list[str]) -> None:
+    run = _killed_in_base(server, "worker-cpu", 10)
+    assert run["state_name"] == "Crashed"
+    again = _retried(server, run["id"])
+    assert (again["state_name"], again["run_count"]) == ("Completed", 2)
+
+
+def _retried(server: Server, flow_run: str) -> dict[str, Any]:
+    _finish(["prefect", "flow-run", "retry", flow_run], server.environment)
+    return _ended(server, flow_run)
+
+
+def _service_pids(server: Server) -> dict[str, int]:
+    state = json.loads((server.home / "services/state.json").read_text(encoding="utf-8"))
+    return {name: service["pid"] for name, service in state["services"].items()}
+
+
+def _is_well(server: Server) -> bool:
+    try:
+        return bool(server.get("health"))
+    except OSError:
+        return False
+
+
+def _until(condition: Callable[[], object]) -> None:
+    for _ in range(240):
+        if condition():
+            return
+        time.sleep(0.5)
+    pytest.fail("it did not happen")
 
 
 @pytest.mark.needs("chromium")
