@@ -219,18 +219,27 @@ class Builder:
             metrics=summary.get("metrics", {}), key_metric=summary.get("key_metric", ""),
             provenance=collect(PROJECT_ROOT, settings=settings),
         )  # fmt: skip
-        before = self._answer(work) if work.stage.id in self.forced else None
+        before = self.answer(work)
         published = self.store.commit(
             draft, attempt / "output", _run_folder(attempt), name=work.name, lease=lease,
             replace_fingerprint=work.stage.id in self.forced, take=True,
         )  # fmt: skip
-        made, ref = published.manifest, str(published.ref or "")
+        made = published.manifest
         publish_metrics(self.store, made, published.ref, records_of(self.store, made))
-        note = "" if before is None else "identical" if before.digest == made.digest else f"now {ref}"
-        return result_of(made, "ran", ref, seconds=seconds, note=note, drifted=drifted)
+        return self.made(work, made, published.ref, before, seconds)
 
-    def _answer(self, work: Work) -> Manifest | None:
-        """What answers the fingerprint now; a damaged answer is what a forced build replaces."""
+    def made(
+        self, work: Work, manifest: Manifest, ref: ArtifactRef | None, before: Manifest | None, seconds: float
+    ) -> StageResult:
+        """The result of a build that took ``seconds``; of a forced one, also what became of ``before``."""
+        name = str(ref or "")
+        note = "" if before is None else "identical" if before.digest == manifest.digest else f"now {name}"
+        return result_of(manifest, "ran", name, seconds=seconds, note=note, drifted=_drifted(work.inputs))
+
+    def answer(self, work: Work) -> Manifest | None:
+        """What a forced build is about to replace, None if nothing; a damaged answer counts as nothing."""
+        if work.stage.id not in self.forced:
+            return None
         try:
             return self.store.lookup(work.stage.id, work.fingerprint)
         except DataError:

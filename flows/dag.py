@@ -13,8 +13,23 @@ from flows.suggest import unknown
 
 
 @dataclass(frozen=True)
+class Needs:
+    """What a process of a stage takes of a machine."""
+
+    gpus: int = 0
+    cpus: int = 1
+    memory_gb: int = 1
+
+
+GPU = Needs(gpus=1, cpus=2, memory_gb=4)
+
+
+@dataclass(frozen=True)
 class Stage:
-    """One step: a program in ``nanochat/stages``, the kind of artifact it makes, role -> source stage."""
+    """One step: a program in ``nanochat/stages``, the kind of artifact it makes, role -> source stage.
+
+    ``needs``: of each rank. Where that is decides ``flows/pools.py``.
+    """
 
     id: str
     program: str
@@ -22,6 +37,7 @@ class Stage:
     inputs: Mapping[str, str] = field(default_factory=dict)
     torchrun: bool = False
     mapped: bool = False
+    needs: Needs = Needs()
 
     @property
     def module(self) -> str:
@@ -34,9 +50,13 @@ class Stage:
         return f"{self.kind}/{name}{suffix}"
 
 
+def _training(kind: str, inputs: Mapping[str, str]) -> Stage:
+    return Stage(kind, kind, kind, inputs, torchrun=True, needs=GPU)
+
+
 def _evaluation(model: str) -> Stage:
     inputs = {"model": model, "tokens": "tokenize", "shards": "shards"}
-    return Stage(f"eval-{model}", "evaluate", "eval", inputs)
+    return Stage(f"eval-{model}", "evaluate", "eval", inputs, needs=GPU)
 
 
 _EVERYTHING = {
@@ -49,13 +69,13 @@ STAGES: tuple[Stage, ...] = (
     Stage("shards", "shards", "shards"),
     Stage("tokenizer", "tokenizer", "tokenizer", {"shards": "shards"}),
     Stage("tokenize", "tokenize", "tokens", {"shards": "shards", "tokenizer": "tokenizer"}, mapped=True),
-    Stage("base", "base", "base", {"tokens": "tokenize", "tokenizer": "tokenizer"}, torchrun=True),
+    _training("base", {"tokens": "tokenize", "tokenizer": "tokenizer"}),
     _evaluation("base"),
-    Stage("mid", "mid", "mid", {"model": "base", "shards": "shards"}, torchrun=True),
+    _training("mid", {"model": "base", "shards": "shards"}),
     _evaluation("mid"),
-    Stage("sft", "sft", "sft", {"model": "mid", "shards": "shards"}, torchrun=True),
+    _training("sft", {"model": "mid", "shards": "shards"}),
     _evaluation("sft"),
-    Stage("rl", "rl", "rl", {"model": "sft", "shards": "shards"}, torchrun=True),
+    _training("rl", {"model": "sft", "shards": "shards"}),
     _evaluation("rl"),
     Stage("report", "report", "report", _EVERYTHING),
 )

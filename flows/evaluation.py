@@ -10,7 +10,7 @@ from artifacts.names import Pointer
 from artifacts.ref import ArtifactRef
 from artifacts.store import Store
 from flows.build import Builder, Work
-from flows.dag import Stage
+from flows.dag import stage_by_id
 from flows.identity import stage_recipe
 from flows.result import StageResult, result_of
 from flows.settings import Settings
@@ -36,7 +36,7 @@ def evaluation_work(
     found, manifest = store.resolve(ref)
     if manifest.kind not in MODEL_KINDS:
         raise UsageError(f"{found} is no model", f"kinds that can be evaluated: {', '.join(MODEL_KINDS)}")
-    stage = Stage(f"eval-{manifest.kind}", "evaluate", "eval")
+    stage = stage_by_id(f"eval-{manifest.kind}")
     chosen = {"stage": stage.id, "tasks": tasks and list(tasks), "num_problems": num_problems}
     config = validated("", EvaluateConfig, {key: value for key, value in chosen.items() if value is not None})
     inputs = {"model": result_of(manifest, "cached", str(found), seconds=0.0)}

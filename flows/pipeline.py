@@ -13,6 +13,7 @@ from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.dag import until
+from flows.dispatch import check_dispatch
 from flows.history import History
 from flows.observe import OBSERVER, Observers
 from flows.params import PipelineParams
@@ -34,6 +35,7 @@ def pipeline(params: PipelineParams) -> list[dict[str, Any]]:
     """
     builder = open_builder(params, run_address())
     OBSERVER.set(Observers(OBSERVER.get(), History(builder.settings.runs, params)))
+    check_dispatch(builder, until(params.until))
     made: dict[str, PrefectFuture[Any]] = {}
     with stopping_children():
         for stage in until(params.until):

@@ -17,9 +17,11 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 from prefect.context import FlowRunContext
+from prefect.events import emit_event
 from prefect.logging import get_run_logger
 from prefect.utilities.urls import url_for
 
+from flows.evaluation import MODEL_KINDS
 from flows.observe import Observer
 from flows.picture import curve_markdown
 from flows.records_tail import newest_values
@@ -27,6 +29,7 @@ from flows.result import StageResult
 from flows.settings import prefect_server_is_configured
 from nanochat.records import read_records
 
+PUBLISHED = "nanochat.model.published"
 _EVERY_S = 60.0
 
 
@@ -159,6 +162,18 @@ def publish_run(name: str, results: list[StageResult], report: Path | None, web_
         create_markdown_artifact(key=f"{key}-artifacts", markdown=text)
     except Exception as error:
         get_run_logger().warning("the run's table was not published: %s", error)
+
+
+def announce(result: StageResult) -> None:
+    """Tell a Prefect server of a new model, so that an automation can act on it; once, by what built it."""
+    kind, name = result.artifact.partition("@")[0].partition("/")[::2]
+    is_new = result.status == "ran" and result.note != "identical"
+    if is_new and kind in MODEL_KINDS and prefect_server_is_configured():
+        resource = {
+            "prefect.resource.id": f"nanochat.model.{kind}.{name}",
+            "prefect.resource.name": result.artifact,
+        }
+        emit_event(PUBLISHED, resource, payload={"model": result.artifact, "digest": result.digest})
 
 
 def run_address() -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -17,12 +18,14 @@ from pydantic import SecretStr
 
 from artifacts.atomic import make_directories
 from artifacts.errors import ResourceError
+from flows.machine import offer
 from flows.server_process import PYTHON
 from flows.settings import PREFECT_DEFAULTS, PROJECT_ROOT, Settings
 from flows.supervisor import START_S, Service, Step, read_state
 
 POOLS = ("cpu", "gpu")
 _PREFECT = [*PYTHON, "-m", "prefect"]
+_DATABASE = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
 _ASK_AGAIN_S = 0.2
 _DOWN_S = 180
 
@@ -88,16 +91,17 @@ def down() -> bool:
     return True
 
 
-def plan(places: Places) -> list[Service | Step]:
-    """What runs, in order."""
+def plan(places: Places, database: str | None = None) -> list[Service | Step]:
+    """What runs, in order. ``database`` may hold a password: only the server gets it."""
     local = "127.0.0.1" if places.host == "0.0.0.0" else places.host  # noqa: S104 -- compared, not bound
     server = [*_PREFECT, "server", "start", "--host", places.host, "--port", str(places.port)]
+    settings = {_DATABASE: database} if database else {}
     web = [
         *PYTHON, "-m", "uvicorn", "--factory", "flows.web:create", "--host", places.host,
         "--port", str(places.web_port), "--log-level", "warning",
     ]  # fmt: skip
     return [
-        Service("server", server, (local, places.port, "/api/health")),
+        Service("server", server, (local, places.port, "/api/health"), settings),
         Step("register", [*PYTHON, "-m", "flows.register"]),
         *map(_worker, POOLS),
         Service("web", web, (local, places.web_port, "/healthz")),
@@ -125,13 +129,14 @@ def _environment(places: Places, database: str | None) -> dict[str, str]:
             "prefect.server.concurrency.lease_storage.filesystem",
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
         "PREFECT_WORKER_QUERY_SECONDS": "2",
+        "NANOCHAT_POOLS": json.dumps({"gpu": offer().model_dump()}),
     }  # fmt: skip
     wanted = {
         "PREFECT_API_URL": address, "PREFECT_UI_API_URL": address,
         "NANOCHAT_WEB_URL": places.addresses["web app"],
     }  # fmt: skip
     if database:
-        wanted["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = database
+        wanted[_DATABASE] = database
     return defaults | dict(os.environ) | wanted
 
 
@@ -170,10 +175,11 @@ def main(argv: list[str]) -> int:
     from flows.embedded_api import begin_database
     from flows.supervisor import Supervisor
 
-    if "PREFECT_SERVER_DATABASE_CONNECTION_URL" not in os.environ:
+    database = os.environ.pop(_DATABASE, None)
+    if database is None:
         begin_database(SecretStr(f"sqlite:///{os.environ['PREFECT_HOME']}/prefect.db"))
     places = Places(argv[0], int(argv[1]), int(argv[2]))
-    supervisor = Supervisor(folder(), plan(places), places.addresses)
+    supervisor = Supervisor(folder(), plan(places, database), places.addresses)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: supervisor.stopping.set())
     return supervisor.run()

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from artifacts.errors import UsageError
 from artifacts.paths import home
+from flows.pools import Offer
 
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
 
@@ -31,7 +32,7 @@ _QUIET = {
 
 
 class Settings(BaseSettings):
-    """``NANOCHAT_HOME``, ``NANOCHAT_WEB_URL``, ``NANOCHAT_STAGE_TIMEOUT_S``. A store reads its own."""
+    """``NANOCHAT_HOME``, ``_WEB_URL``, ``_POOLS`` (JSON), ``_STAGE_TIMEOUT_S``. A store reads its own."""
 
     model_config = SettingsConfigDict(
         env_prefix="NANOCHAT_", env_ignore_empty=True, extra="ignore", frozen=True
@@ -39,6 +40,9 @@ class Settings(BaseSettings):
 
     home: Path = Field(default_factory=home, description="Folder of everything that is kept on this machine.")
     web_url: str = Field(default="", description="Address of the web app, for links to artifacts.")
+    pools: dict[str, Offer] = Field(
+        default={}, description="Work pools for stages that need GPUs, and what each offers; none: run here."
+    )
     stage_timeout_s: float | None = Field(default=None, gt=0, description="Stop a stage that takes longer.")
 
     def __init__(self) -> None:
@@ -48,6 +52,10 @@ class Settings(BaseSettings):
             first = error.errors()[0]
             name = f"NANOCHAT_{str(first['loc'][0]).upper()}"
             raise UsageError(f"{name} = {first['input']!r}: {first['msg']}", "change or unset it") from None
+        except SettingsError:  # of several fields, only this one is JSON
+            said = os.environ.get("NANOCHAT_POOLS")
+            hint = 'write for example {"gpu": {"gpus": 8, "cpus": 64, "memory_gb": 512}}'
+            raise UsageError(f"NANOCHAT_POOLS = {said!r} is no JSON", hint) from None
 
     @field_validator("home")
     @classmethod

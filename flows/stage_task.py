@@ -13,6 +13,7 @@ from prefect.futures import PrefectFuture
 from prefect.states import Completed
 from prefect.tasks import MaterializingTask
 
+from flows import dispatch
 from flows.build import Builder, Work
 from flows.dag import Stage, stage_by_id
 from flows.launch import STOP, StageKilled
@@ -86,7 +87,7 @@ def _state(builder: Builder, work: Work, parts: list[StageResult] | None = None)
     parents = [parent.artifact for parent in work.inputs.values()]
     shown = PrefectObserver(work.stage.id, builder.name, parents, web_url=builder.settings.web_url)
     observer = Observers(OBSERVER.get(), shown)
-    result = builder.build(work, observer, parts)
+    result = dispatch.build(builder, work, observer, parts)
     observer.finished(result)
     if result.status == "cached":
         return Completed(

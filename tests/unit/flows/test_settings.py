@@ -145,3 +145,14 @@ def test_profiles_that_cannot_be_read_are_named(profiles: Path) -> None:
     profiles.write_text("active = ", encoding="utf-8")
     with pytest.raises(UsageError, match=rf"{profiles}, which may name a Prefect server, is no TOML"):
         prefect_server_is_configured()
+
+
+def test_pools_are_json_and_a_mistake_in_them_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NANOCHAT_POOLS", '{"gpu": {"gpus": 8, "cpus": 64, "memory_gb": 512}}')
+    assert Settings().pools["gpu"].gpus == 8
+    monkeypatch.setenv("NANOCHAT_POOLS", "gpu")
+    with pytest.raises(UsageError, match="NANOCHAT_POOLS = 'gpu' is no JSON"):
+        Settings()
+    monkeypatch.setenv("NANOCHAT_POOLS", '{"gpu": {"gpus": -1, "cpus": 64, "memory_gb": 512}}')
+    with pytest.raises(UsageError, match="NANOCHAT_POOLS = -1"):
+        Settings()
