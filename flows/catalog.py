@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from artifacts.catalog import Catalog as SqlCatalog
+from artifacts.errors import UsageError
 from artifacts.listing import listing
 from artifacts.ref import ArtifactRef
 from artifacts.store import Store
 from flows.headline import headline
+from flows.settings import Settings
 from nanochat.serve.catalog import ArtifactPage, Link, Row
 
 RUN_URL = "flow_run_url"
@@ -55,6 +57,13 @@ class StoreCatalog:
             command=provenance.command, made_with={"machine": machine, **provenance.versions, **settings},
             run_url=_web_address(provenance.settings.get(RUN_URL)),
         )  # fmt: skip
+
+    def page(self, ref: str, file: str) -> bytes:
+        """A page of a report."""
+        found, manifest = self._store.resolve(ref)
+        if manifest.kind != "report" or file not in {entry.path for entry in manifest.files}:
+            raise UsageError(f"{found} has no page {file}", "reports have one: nanochat art show report/NAME")
+        return (self._store.checkout(manifest, Settings().views) / file).read_bytes()
 
     def _aliases(self, ref: ArtifactRef) -> list[str]:
         every = self._store.aliases(ref.kind, ref.name).items()

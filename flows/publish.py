@@ -145,7 +145,16 @@ def run_markdown(results: list[StageResult], report: Path | None, web_url: str) 
         for result in results
     ]
     lines = ["| stage | status | artifact | result |", "|---|---|---|---|", *rows]
-    return "\n".join([*lines, "", f"Report: `{report}`" if report else "No report yet."])
+    return "\n".join([*lines, "", _report_line(results, report, web_url)])
+
+
+def _report_line(results: list[StageResult], report: Path | None, web_url: str) -> str:
+    made = next((result.artifact for result in results if result.stage == "report"), "")
+    if not report:
+        return "No report yet."
+    if not web_url:
+        return f"Report: `{report}`"
+    return f"[Read the report]({web_url.rstrip('/')}/artifacts/{made}/{report.name})"
 
 
 def linked(ref: str, web_url: str) -> str:
@@ -164,7 +173,7 @@ def publish_run(name: str, results: list[StageResult], report: Path | None, web_
         get_run_logger().warning("the run's table was not published: %s", error)
 
 
-def announce(result: StageResult) -> None:
+def announce(result: StageResult, store_url: str = "") -> None:
     """Tell a Prefect server of a new model, so that an automation can act on it; once, by what built it."""
     kind, name = result.artifact.partition("@")[0].partition("/")[::2]
     is_new = result.status == "ran" and result.note != "identical"
@@ -173,7 +182,8 @@ def announce(result: StageResult) -> None:
             "prefect.resource.id": f"nanochat.model.{kind}.{name}",
             "prefect.resource.name": result.artifact,
         }
-        emit_event(PUBLISHED, resource, payload={"model": result.artifact, "digest": result.digest})
+        payload = {"model": result.artifact, "digest": result.digest, "store": store_url}
+        emit_event(PUBLISHED, resource, payload=payload)
 
 
 def run_address() -> dict[str, str]:

@@ -23,6 +23,11 @@ _HEADERS = {
     "Referrer-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+# A report brings its style and pictures along. It was made from what others wrote: it gets no origin of ours.
+_REPORT = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+}
 
 
 def create_app(catalog: Catalog) -> FastAPI:
@@ -37,7 +42,8 @@ def create_app(catalog: Catalog) -> FastAPI:
     @app.middleware("http")
     async def with_headers(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
         response = await call_next(request)
-        response.headers.update(_HEADERS)
+        for name, value in _HEADERS.items():
+            response.headers.setdefault(name, value)
         return response
 
     @app.exception_handler(NanochatError)
@@ -60,6 +66,10 @@ def create_app(catalog: Catalog) -> FastAPI:
     @app.get("/artifacts/{kind}/{name}")
     def artifact(kind: str, name: str) -> HTMLResponse:
         return page("artifact.html", artifact=catalog.artifact(f"{kind}/{name}"))
+
+    @app.get("/artifacts/{kind}/{name}/{file}.html")
+    def report(kind: str, name: str, file: str) -> HTMLResponse:
+        return HTMLResponse(catalog.page(f"{kind}/{name}", f"{file}.html"), headers=_REPORT)
 
     return app
 

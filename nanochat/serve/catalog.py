@@ -56,3 +56,6 @@ class Catalog(Protocol):
 
     def artifact(self, ref: str) -> ArtifactPage:
         """One artifact; what was made from it is up to date."""
+
+    def page(self, ref: str, file: str) -> bytes:
+        """A file of a report, its digest verified; UsageError for other artifacts and files."""

@@ -194,6 +194,13 @@ def test_artifacts_are_links_where_there_is_a_web_app(prefect: Prefect) -> None:
     assert "](" not in lineage_markdown(RESULT, ["tokens/demo@v1"])
 
 
+def test_the_report_is_a_link_where_there_is_a_web_app(prefect: Prefect) -> None:
+    report = RESULT.model_copy(update={"stage": "report", "artifact": "report/demo@v1"})
+    publish_run("demo", [RESULT, report], Path("/reports/report.html"), "http://127.0.0.1:4280")
+    link = "(http://127.0.0.1:4280/artifacts/report/demo@v1/report.html)"
+    assert f"[Read the report]{link}" in prefect.made[-1][1]["markdown"]
+
+
 def test_lineage_is_a_graph_from_every_parent_to_the_artifact() -> None:
     text = lineage_markdown(RESULT, ["tokens/demo@v1", "tokenizer/demo@v1"])
     assert 'p0["tokens/demo@v1"] --> child["base/demo@v1"]' in text

@@ -7,7 +7,7 @@ import re
 import pytest
 from fastapi.testclient import TestClient
 
-from artifacts.errors import DataError, ResourceError
+from artifacts.errors import DataError, ResourceError, UsageError
 from nanochat.serve.app import create_app
 from nanochat.serve.catalog import ArtifactPage, Link, Row
 
@@ -36,6 +36,11 @@ class Fake:
             raise ResourceError(f"no artifact {ref}", "did you mean base/demo?")
         return PAGE
 
+    def page(self, ref: str, file: str) -> bytes:
+        if (ref, file) != ("report/demo@v1", "report.html"):
+            raise UsageError(f"{ref} has no page {file}", "")
+        return b"<h1>numbers</h1><script>steal()</script>"
+
 
 @pytest.fixture
 def client() -> TestClient:
@@ -50,6 +55,17 @@ def test_a_page_shows_all_that_is_known(client: TestClient) -> None:
         "2.15.0", PAGE.digest, PAGE.fingerprint, "model.safetensors", "1.2 MB", f'<a href="{PAGE.run_url}">',
     ):  # fmt: skip
         assert said in text, said
+
+
+def test_a_report_is_shown_as_it_is_and_nothing_in_it_runs(client: TestClient) -> None:
+    answer = client.get("/artifacts/report/demo@v1/report.html")
+    assert answer.text.startswith("<h1>numbers</h1>")
+    policy = answer.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "; sandbox;" in policy
+    assert "script-src" not in policy
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert client.get("/artifacts/base/demo@v1/model.html").status_code == 404
 
 
 def test_what_an_artifact_says_stays_text(client: TestClient) -> None:
