@@ -5,6 +5,7 @@ from __future__ import annotations
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("flows.cli.run:run", "Train a model, or the part of it that is not built yet."),
     "plan": ("flows.cli.plan:plan", "Say what is cached, what would run, and why."),
+    "sweep": ("flows.cli.sweep:sweep", "Train models of many sizes and fit how loss follows compute."),
     "presets": ("flows.cli.presets:presets", "List the presets."),
     "chat": ("flows.cli.chat:chat", "Talk to a model."),
     "eval": ("flows.cli.evaluate:evaluate", "Evaluate a model."),

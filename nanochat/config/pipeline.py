@@ -41,7 +41,11 @@ class Resolution:
                 raise UsageError(f"{key!r} is a stage", f"set one of its fields: {fields}")
         dials = {key: value for key, value in values.items() if "." not in key}
         self.dials: Dials = validated("", Dials, dials)
-        derived = derive(self.dials)
+        try:
+            derived = derive(self.dials)
+        except ValidationError as error:
+            said = error.errors()[0]["msg"].removeprefix("Value error, ")
+            raise UsageError(f"depth {self.dials.depth}: {said}", "change it with --set") from None
         self.rules = {**derived.rules, **{key: f"preset {preset}" for key in values}}
         self.rules.update({key: "--set" for key in overrides})
         self.stages: dict[str, Config] = {}
