@@ -52,7 +52,7 @@ crate-test: setup
 
 lock: setup ## compile both lock files again, keeping what still fits (make lock UPGRADE=--upgrade for newer)
 	$(COMPILE) $(UPGRADE) -o requirements.lock
-	$(COMPILE) $(UPGRADE) --group dev --extra demo-data --extra s3-server --extra signing -c requirements.lock -o requirements-dev.lock
+	$(COMPILE) $(UPGRADE) --group dev --extra demo-data --extra dask --extra redis --extra s3-server --extra signing -c requirements.lock -o requirements-dev.lock
 
 clean: ## remove what make made here; what was trained stays in NANOCHAT_HOME
 	rm -rf .venv build rustbpe/target test-output *.egg-info .*_cache .hypothesis

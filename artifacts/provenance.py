@@ -42,7 +42,8 @@ def collect(
     if arguments:
         arguments[0] = Path(arguments[0]).name
     return Provenance(
-        commit=_git(project_root, "rev-parse", "HEAD") or None,
+        # An image has no checkout: it is told its commit when it is built.
+        commit=_git(project_root, "rev-parse", "HEAD") or os.environ.get("NANOCHAT_COMMIT") or None,
         dirty=_dirty(project_root),
         command=redact_command(arguments),
         versions=versions(),

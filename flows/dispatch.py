@@ -23,17 +23,17 @@ from flows.stage_job import StageJob
 
 def check_dispatch(builder: Builder, stages: Iterable[Stage]) -> None:
     """Refuse what cannot work before anything is built. ResourceError, UsageError."""
-    check_pools({pool for stage in stages if (pool := _pool(builder, stage))}, builder.store)
+    check_pools({pool for stage in stages if (pool := pool_of(builder, stage))}, builder.store)
 
 
 def build(
     builder: Builder, work: Work, observer: Observer, parts: list[StageResult] | None = None
 ) -> StageResult:
     """What ``Builder.build`` does, wherever the stage belongs. The store says what came of it."""
-    pool = None if parts is not None else _pool(builder, work.stage)
+    pool = None if parts is not None else pool_of(builder, work.stage)
     if pool is None:
         result = builder.build(work, observer, parts)
-        announce(result)
+        announce(result, builder.store.backend.url)
         return result
     started = time.monotonic()
     if found := builder.find(work):
@@ -58,7 +58,7 @@ def build(
     return builder.made(work, made, ref, before, time.monotonic() - started)
 
 
-def _pool(builder: Builder, stage: Stage) -> str | None:
+def pool_of(builder: Builder, stage: Stage) -> str | None:
     """The work pool of a stage; None: this process. Without a server of its own there is nobody else."""
     pools = builder.settings.pools if prefect_server_is_configured() else {}
     return pool_for(stage, builder.ranks, pools)

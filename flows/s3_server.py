@@ -95,7 +95,9 @@ class S3Server:
     def _command(self, data: Path) -> list[str]:
         master, volume, filer, *grpc = self._ports
         return [
-            self._program, "server", f"-dir={data}", f"-ip={self.host}", f"-ip.bind={self.host}",
+            self._program, "server", f"-dir={data}",
+            # Only its S3 port asks for keys. What can stay on this machine does; S3's own gRPC port cannot.
+            "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-s3.ip.bind={self.host}",
             "-master.telemetry=false", f"-master.volumeSizeLimitMB={_VOLUME_MB}",
             f"-master.port={master}", f"-master.port.grpc={grpc[0]}",
             f"-volume.port={volume}", f"-volume.port.grpc={grpc[1]}", "-volume.max=0",
@@ -122,8 +124,8 @@ def _free_ports(host: str, first: int) -> list[int]:
     """Eight ports: the given one (0: any), and seven for SeaweedFS's inner parts."""
     sockets = []
     try:
-        for port in (first, *[0] * 7):
-            sockets.append(socket.create_server((host, port)))
+        for place in ((host, first), *[("127.0.0.1", 0)] * 7):
+            sockets.append(socket.create_server(place))
         return [listener.getsockname()[1] for listener in sockets]
     except OSError as error:
         raise ResourceError(f"port {first} of {host} is taken", "choose another: --port") from error

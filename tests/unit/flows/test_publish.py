@@ -211,3 +211,31 @@ def test_lineage_is_a_graph_from_every_parent_to_the_artifact() -> None:
 def test_what_has_no_parents_or_no_name_is_drawn_too() -> None:
     part = RESULT.model_copy(update={"artifact": ""})
     assert f'graph LR\n  child["{"ab" * 6}"]\n' in lineage_markdown(part, [])
+
+
+@pytest.mark.parametrize(
+    ("changed", "announced"),
+    [
+        ({}, ["base/demo@v1"]),
+        ({"note": "now base/demo@v1"}, ["base/demo@v1"]),
+        ({"note": "identical"}, []),
+        ({"status": "cached"}, []),
+        ({"artifact": "tokens/demo@v1"}, []),
+        ({"artifact": ""}, []),
+    ],
+)
+def test_a_model_is_announced_by_what_built_it(
+    prefect: Prefect, monkeypatch: pytest.MonkeyPatch, changed: dict[str, str], announced: list[str]
+) -> None:
+    monkeypatch.setattr(publish, "emit_event", prefect.call("event"))
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:1/api")
+    publish.announce(RESULT.model_copy(update=changed), "s3://bucket/store")
+    assert [event["payload"]["model"] for _, event in prefect.made] == announced
+    assert {event["payload"]["store"] for _, event in prefect.made} <= {"s3://bucket/store"}
+
+
+def test_without_a_server_nothing_is_announced(prefect: Prefect, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publish, "emit_event", prefect.call("event"))
+    monkeypatch.setattr(publish, "prefect_server_is_configured", lambda: False)
+    publish.announce(RESULT)
+    assert prefect.made == []

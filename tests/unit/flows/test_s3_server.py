@@ -77,3 +77,19 @@ def test_without_seaweedfs_the_line_says_what_installs_it(
     monkeypatch.setattr("shutil.which", lambda *_, **__: None)
     with pytest.raises(ResourceError, match=r"SeaweedFS is not installed.*s3-server"):
         S3Server(tmp_path)
+
+
+@pytest.mark.needs("weed")
+@pytest.mark.allow_hosts(["127.0.0.1", "127.0.0.2"])
+def test_the_files_behind_it_are_open_to_this_machine_alone(tmp_path: Path) -> None:
+    """127.0.0.2 stands for another address of this machine; S3 opens two ports, one of them for its kind."""
+    with S3Server(tmp_path, host="127.0.0.2") as server:
+        mine = {process.pid for process in psutil.Process().children(recursive=True)}
+        listening = [
+            each.laddr
+            for each in psutil.net_connections("tcp")
+            if each.status == psutil.CONN_LISTEN and each.pid in mine
+        ]
+        assert ("127.0.0.2", server.port) in listening
+    assert {address.ip for address in listening} == {"127.0.0.1", "127.0.0.2"}
+    assert [address.ip for address in listening].count("127.0.0.2") == 2
