@@ -162,13 +162,7 @@ class Builder:
         return attempt
 
     def _launch(self, work: Work, attempt: Path, observer: Observer, lease: Lease) -> None:
-        stage = work.stage
-        inputs = {role: str(self.checkout(result)) for role, result in (work.folders or work.inputs).items()}
-        job = {
-            "schema": 1, "stage": stage.id, "config": work.config.model_dump(mode="json"), "inputs": inputs,
-            "output": str(attempt / "output"), "attempt": str(attempt),
-        }  # fmt: skip
-        write_file(attempt / "job.json", json.dumps(job))
+        stage, process = work.stage, self.process(work, attempt)
         observer.started(stage.id, "resuming" if (attempt / "log.txt").exists() else "running")
 
         def tick() -> None:
@@ -176,21 +170,26 @@ class Builder:
             observer.tick(stage.id, attempt / "records.jsonl")
 
         launch.run(
-            launch.Job(
-                stage.id,
-                stage.module,
-                attempt,
-                stage.torchrun,
-                self.ranks,
-                self.overlap,
-                self.settings.stage_timeout_s,
-            ),
+            process,
             log=lambda text, urgent: observer.log(stage.id, text, urgent),
             tick=tick,
         )
         if not (attempt / "summary.json").exists():
             raise DataError(f"stage {stage.id} ended without a summary", f"its log: {attempt / 'log.txt'}")
         observer.ended(stage.id, attempt / "records.jsonl")
+
+    def process(self, work: Work, attempt: Path) -> launch.Job:
+        """What runs a stage's program in ``attempt``; its inputs are checked out and its job.json written."""
+        inputs = {role: str(self.checkout(result)) for role, result in (work.folders or work.inputs).items()}
+        job = {
+            "schema": 1, "stage": work.stage.id, "config": work.config.model_dump(mode="json"),
+            "inputs": inputs, "output": str(attempt / "output"), "attempt": str(attempt),
+        }  # fmt: skip
+        write_file(attempt / "job.json", json.dumps(job))
+        return launch.Job(
+            work.stage.id, work.stage.module, attempt, work.stage.torchrun, self.ranks, self.overlap,
+            self.settings.stage_timeout_s, self.settings.hang_s,
+        )  # fmt: skip
 
     def _combine(self, parts: list[StageResult], attempt: Path) -> None:
         """Put the files of finished parts into one folder, and add up their metrics."""

@@ -9,9 +9,7 @@ attempt begins only when the last one is really gone.
 from __future__ import annotations
 
 import fcntl
-import json
 import os
-import re
 import selectors
 import signal
 import subprocess
@@ -19,32 +17,27 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
+from contextvars import copy_context
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
-from artifacts.errors import BY_EXIT_CODE, NanochatError, ResourceError
-from artifacts.redact import redact_text
+from artifacts.errors import NanochatError, ResourceError
+from artifacts.redact import is_secret_name, redact_text
 from flows.child_log import Coalescer, LineSplitter
+from flows.cluster import Cluster
+from flows.ending import Interrupted as Interrupted
+from flows.ending import StageKilled as StageKilled
+from flows.ending import failure_of
+from flows.overseer import GRACE_S, TORCHRUN_GRACE_S, Overseer
 from flows.settings import PROJECT_ROOT
 
-_STOPPED = {143, 130, -signal.SIGTERM, -signal.SIGINT}
-_TORCHRUN_GRACE_S = 15  # below Prefect's 30 s, after which it kills the whole group
-_RANK_EXIT = re.compile(r"exitcode\s*:\s*(-?\d+)")
-
-
-class Interrupted(NanochatError):
-    """The run was asked to stop, and did."""
-
-    code = "interrupted"
-    exit_code = 130
-
-
-class StageKilled(NanochatError):
-    """Something outside ended the stage's process; trying again may help."""
-
-    code = "killed"
+_SAME_SIGNAL_S = 0.5
+_GATHER_S = 0.05  # woken by every single line, this process and the child's writes cost half as much again
+_FULL_READ_BYTES = 1 << 14
+_PIPE_BYTES = 1 << 20  # seconds of a flood, for when this process gets no core
 
 
 class Stop:
@@ -85,9 +78,10 @@ STOP = Stop()
 
 @dataclass(frozen=True)
 class Job:
-    """One process to run: a program, its job.json, and the folder of the attempt.
+    """One process to run: a program, its job.json, and the folder of the attempt, named by its fingerprint.
 
-    ``overlap``: another stage may run beside it.
+    ``ranks``: processes on all nodes. ``overlap``: another stage may run beside it. ``hang_s``: after how
+    long without a step a rank hangs.
     """
 
     stage: str
@@ -97,6 +91,8 @@ class Job:
     ranks: int = 1
     overlap: bool = False
     timeout_s: float | None = None
+    hang_s: float = 600.0
+    cluster: Cluster = field(default_factory=Cluster.read)
 
     @property
     def log(self) -> Path:
@@ -108,6 +104,11 @@ class Job:
         """What the program itself says about its failure."""
         return self.attempt / "failure.json"
 
+    @property
+    def local_ranks(self) -> int:
+        """Processes on this machine. UsageError if there is no such number."""
+        return self.cluster.share(self.ranks) if self.torchrun else 1
+
 
 def command(job: Job) -> list[str]:
     """The argument list: exec wrapper, then torchrun if wanted, then the program as a module."""
@@ -115,10 +116,11 @@ def command(job: Job) -> list[str]:
     wrapper = [sys.executable, "-m", "flows.exec_wrapper"]
     if not job.torchrun:
         return [*wrapper, "SIGKILL", sys.executable, *program]
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={job.ranks}"]
+    launcher = ["-m", "torch.distributed.run", *job.cluster.options(job.attempt.name)]
+    launcher += [f"--nproc-per-node={job.local_ranks}"]
     launcher += [f"--log-dir={job.attempt / 'ranks'}"]  # otherwise every start leaves a folder in /tmp
     if job.ranks > 1:
-        launcher += ["--redirects=3", "--tee=0:3"]
+        launcher += ["--tee=3"]  # each rank into a file of its own, and with its name before each line to us
     # torchrun gets SIGTERM, so that it still ends its ranks; they end by themselves if it is killed.
     return [*wrapper, "SIGTERM", sys.executable, *launcher, *program]
 
@@ -126,13 +128,18 @@ def command(job: Job) -> list[str]:
 def environment(job: Job, base: Mapping[str, str] = os.environ) -> dict[str, str]:
     """The child's environment: the user's, without Prefect's, with a fair share of the cores as threads."""
     env = {key: value for key, value in base.items() if not key.startswith("PREFECT_")}
-    env["OMP_NUM_THREADS"] = threads(job.ranks if job.torchrun else 1, job.overlap, base)
+    env["OMP_NUM_THREADS"] = threads(job.local_ranks, job.overlap, base)
     env.update(DO_NOT_TRACK="1", PYTHONUNBUFFERED="1", NANOCHAT_PARENT_PID=str(os.getpid()))
     if job.torchrun:
         # glibc gives big blocks back at once, and the page faults of getting them again cost a quarter.
         env.setdefault("MALLOC_MMAP_THRESHOLD_", str(4 << 30))
         env.setdefault("MALLOC_TRIM_THRESHOLD_", str(4 << 30))
-        env["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = str(_TORCHRUN_GRACE_S)
+        env["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = str(TORCHRUN_GRACE_S)
+        env["TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE"] = "[rank${rank}]: "
+        if job.cluster.nodes > 1:
+            node = job.cluster.node_rank
+            env["TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE"] = f"[node{node} ${{local_rank}}]: "
+            env["NANOCHAT_FIRST_RANK"] = str(node * job.local_ranks)
     return env
 
 
@@ -155,63 +162,49 @@ def run(job: Job, *, log: Callable[[str, bool], None], tick: Callable[[], None])
     STOP.check()
     job.failure.unlink(missing_ok=True)
     with _attempt_lock(job.attempt) as lock, job.log.open("a", encoding="utf-8") as raw:
-        started = time.monotonic()
+        log_start = raw.tell()
+        overseer = Overseer(job)
         # Not preexec_fn: unsafe in a process with threads. The lock's descriptor lives in the child.
         child = subprocess.Popen(
             command(job), env=environment(job), cwd=PROJECT_ROOT, pass_fds=(lock,),
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
-        timed_out = False
-
-        def every_second() -> None:
-            nonlocal timed_out
-            if job.timeout_s and time.monotonic() - started > job.timeout_s and not timed_out:
-                timed_out = True
-                child.terminate()
-            tick()
-
-        with STOP.covering(child), _ended_on_error(child):
-            _pump(child, raw, Coalescer(log), every_second)
+        # A thread of its own reads: whatever ``tick`` waits for, the child never waits for us.
+        with ThreadPoolExecutor(1, "log") as reader, STOP.covering(child), _ended_on_error(child):
+            pumped = reader.submit(copy_context().run, _pump, child, raw, Coalescer(log))
+            while not wait([pumped], timeout=1.0).done:
+                overseer.look(child)
+                tick()
+            pumped.result()
             code = child.wait()
-    if timed_out:
-        raise NanochatError(f"stage {job.stage} took longer than {job.timeout_s:.0f} s and was stopped")
     if code:
-        raise failure_of(job, code)
+        raise overseer.verdict or _failure(job, code, log_start)
 
 
-def failure_of(job: Job, code: int) -> NanochatError:
-    """The error that an exit code means, in the program's own words where it left any."""
-    said = _said(job)
-    code = int(said.get("exit_code", code))
-    if job.torchrun and not said and code not in _STOPPED:
-        code = _rank_exit_code(job, code)
-    if code in _STOPPED or STOP.pulls:
-        return Interrupted(f"stage {job.stage} was stopped", "the same command resumes it")
-    if code in (-signal.SIGKILL, 128 + signal.SIGKILL):
-        return StageKilled(f"stage {job.stage} was killed", "out of memory? The same command resumes it")
-    if code < 0:
-        return StageKilled(f"stage {job.stage} died of signal {-code}", f"its log: {job.log}")
-    kind = BY_EXIT_CODE.get(code, NanochatError)
-    if said:
-        return kind(f"stage {job.stage}: {said.get('message', '')}", str(said.get("hint", "")))
-    return kind(
-        f"stage {job.stage} failed with exit code {code}: {_last_line(job.log)}", f"its log: {job.log}"
-    )
+def _failure(job: Job, code: int, log_start: int) -> NanochatError:
+    error = failure_of(job, code, asked=bool(STOP.pulls), log_start=log_start)
+    if isinstance(error, StageKilled) and not STOP.pulls:
+        time.sleep(_SAME_SIGNAL_S)  # one to the whole group ends the run as well, but maybe a moment later
+        error = failure_of(job, code, asked=bool(STOP.pulls), log_start=log_start)
+    return error
 
 
-def _pump(child: subprocess.Popen[bytes], raw: IO[str], lines: Coalescer, tick: Callable[[], None]) -> None:
+def _pump(child: subprocess.Popen[bytes], raw: IO[str], lines: Coalescer) -> None:
     """Carry the child's output until it closes it, or for a second after it ended."""
     assert child.stdout is not None
     splitter = LineSplitter()
+    secrets = {name: value for name, value in os.environ.items() if is_secret_name(name)}  # once, not a line
+    with suppress(OSError):  # a limit of this machine: then it stays as small as it is
+        fcntl.fcntl(child.stdout, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
     def carry(whole: list[str]) -> None:
-        for line in map(redact_text, whole):
+        for line in whole:
+            line = redact_text(line, secrets)
             raw.write(line + "\n")
             lines.add(line)
         raw.flush()
 
-    last_tick = 0.0
-    with selectors.DefaultSelector() as selector:
+    with child.stdout, selectors.DefaultSelector() as selector:
         selector.register(child.stdout, selectors.EVENT_READ)
         while True:
             ready = selector.select(timeout=1.0)
@@ -220,12 +213,11 @@ def _pump(child: subprocess.Popen[bytes], raw: IO[str], lines: Coalescer, tick: 
                 if not data:
                     break
                 carry(splitter.feed(data))
+                if len(data) < _FULL_READ_BYTES:
+                    time.sleep(_GATHER_S)
             elif child.poll() is not None:
                 break
-            if time.monotonic() - last_tick >= 1.0:
-                last_tick = time.monotonic()
-                lines.tick()
-                tick()
+            lines.tick()
     carry(splitter.close())
     lines.close()
 
@@ -257,36 +249,8 @@ def _ended_on_error(child: subprocess.Popen[bytes]) -> Iterator[None]:
     except BaseException:
         child.terminate()
         try:
-            child.wait(_TORCHRUN_GRACE_S + 5)
+            child.wait(GRACE_S)
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait()
         raise
-    finally:
-        if child.stdout:
-            child.stdout.close()
-
-
-def _said(job: Job) -> dict[str, Any]:
-    if not job.failure.exists():
-        return {}
-    said: dict[str, Any] = json.loads(job.failure.read_text(encoding="utf-8"))
-    return said
-
-
-def _rank_exit_code(job: Job, code: int) -> int:
-    """torchrun exits 1 whatever its ranks did; a killed rank can say nothing, so its agent's report must."""
-    codes = _RANK_EXIT.findall(_tail(job.log))
-    return int(codes[-1]) if codes else code
-
-
-def _last_line(log: Path) -> str:
-    lines = [line.strip() for line in _tail(log).splitlines() if line.strip()]
-    errors = [line for line in lines if re.match(r"(?:\[\w+\]:)?[\w.]*(?:Error|Exception)\b", line)]
-    return (errors or lines or ["it printed nothing"])[-1][:300]
-
-
-def _tail(path: Path, size: int = 1 << 14) -> str:
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - size))
-        return file.read().decode("utf-8", errors="replace")

@@ -55,3 +55,8 @@ class Observers(Observer):
 
 
 OBSERVER: ContextVar[Observer] = ContextVar("observer", default=Observer())  # noqa: B039 -- stateless
+
+
+def watched_by(observer: Observer) -> None:
+    """From here on ``observer`` is told as well."""
+    OBSERVER.set(Observers(OBSERVER.get(), observer))

@@ -15,7 +15,8 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from flows.dag import until
 from flows.dispatch import check_dispatch
 from flows.history import History
-from flows.observe import OBSERVER, Observers
+from flows.mapped import workers
+from flows.observe import watched_by
 from flows.params import PipelineParams
 from flows.publish import publish_run, run_address
 from flows.run import export_report, open_builder
@@ -34,15 +35,17 @@ def pipeline(params: PipelineParams) -> list[dict[str, Any]]:
     Finished stages are found in the store and not run again, so a retry of this run resumes it.
     """
     builder = open_builder(params, run_address())
-    OBSERVER.set(Observers(OBSERVER.get(), History(builder.settings.runs, params)))
+    watched_by(History(builder.settings.runs, params))
     check_dispatch(builder, until(params.until))
     made: dict[str, PrefectFuture[Any]] = {}
-    with stopping_children():
+    with stopping_children(), workers(builder) as others:
         for stage in until(params.until):
             inputs = {role: made[source] for role, source in stage.inputs.items()}
-            parts = shard_tasks(builder, stage, inputs) if stage.mapped else None
-            made[stage.id] = stage_task(builder, stage).submit(inputs, parts)
-            if not builder.overlap:  # cores and GPUs are one resource, and each stage wants all of it
+            parts = shard_tasks(builder, stage, inputs, others) if stage.mapped else None
+            evaluation = others.evaluation(stage, inputs) if others else None
+            made[stage.id] = evaluation or stage_task(builder, stage).submit(inputs, parts)
+            # Cores and GPUs are one resource, and each stage wants all of it.
+            if not builder.overlap and not (others and others.away and evaluation):
                 made[stage.id].result()
         results = results_of(made)
     publish_run(params.run_name, results, export_report(builder, results), builder.settings.web_url)

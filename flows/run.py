@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from artifacts.atomic import write_file
+from artifacts.errors import UsageError
 from artifacts.paths import segment
 from artifacts.store import Store
 from flows.build import Builder
+from flows.cluster import Cluster
 from flows.dag import until
-from flows.embedded_server import EmbeddedServer
+from flows.fan_out import fan_out_of
 from flows.history import History
-from flows.observe import OBSERVER, Observer, Observers
+from flows.observe import Observer, Observers
 from flows.params import PipelineParams
+from flows.prefect_session import prefect_session
 from flows.result import StageResult
-from flows.settings import Settings, prefect_server_is_configured, prepare_prefect_environment
+from flows.settings import Settings, prefect_server_is_configured
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,15 @@ def open_builder(params: PipelineParams, origin: Mapping[str, str] | None = None
 
 def execute(params: PipelineParams, observer: Observer, *, quiet: bool = True) -> Outcome:
     """Run the pipeline in this process. ``quiet``: keep Prefect's own messages off the terminal."""
-    builder = open_builder(params)
+    builder, cluster = open_builder(params), Cluster.read()
+    _check_nodes(cluster, builder)
+    if cluster.node_rank:
+        from flows.follow import follow_run
+
+        return Outcome(follow_run(builder, until(params.until), observer), None)
     results = None if prefect_server_is_configured() else finished_results(builder, params)
     if results is None:
+        fan_out_of(builder.settings.fan_out, builder.store)  # before Prefect is started
         results = _run_flow(params, observer, quiet)
     else:
         history = Observers(observer, History(builder.settings.runs, params))
@@ -89,26 +96,17 @@ def export_report(builder: Builder, results: list[StageResult]) -> Path | None:
     return None
 
 
+def _check_nodes(cluster: Cluster, builder: Builder) -> None:
+    cluster.share(builder.ranks)
+    if cluster.nodes > 1 and builder.forced:
+        raise UsageError(
+            f"--force {min(builder.forced)} with {cluster.nodes} nodes, which see only what is built",
+            "force it on one node, or build into another --store",
+        )
+
+
 def _run_flow(params: PipelineParams, observer: Observer, quiet: bool) -> list[StageResult]:
-    prepare_prefect_environment(quiet=quiet)
-    server = None if prefect_server_is_configured() else EmbeddedServer()
-    if server:
-        observer.started("prefect", "starting its server")
-        os.environ["PREFECT_API_URL"] = server.api_url  # for Prefect's import, while the server starts
-    from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+    with prefect_session(observer, quiet=quiet):
+        from flows.pipeline import pipeline
 
-    from flows.pipeline import pipeline
-
-    if server:
-        del os.environ["PREFECT_API_URL"]
-    # The heartbeat's thread sleeps in whole seconds and is waited for at the end of every flow.
-    settings: dict[Any, Any] = {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
-    if server:
-        settings[PREFECT_API_URL] = server.api_url
-        server.wait()
-    token = OBSERVER.set(observer)
-    try:
-        with temporary_settings(settings):
-            return [StageResult(**result) for result in pipeline(params)]
-    finally:
-        OBSERVER.reset(token)
+        return [StageResult(**result) for result in pipeline(params)]

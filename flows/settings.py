@@ -32,7 +32,7 @@ _QUIET = {
 
 
 class Settings(BaseSettings):
-    """``NANOCHAT_HOME``, ``_WEB_URL``, ``_POOLS`` (JSON), ``_STAGE_TIMEOUT_S``. A store reads its own."""
+    """``NANOCHAT_HOME``, ``_WEB_URL``, ``_POOLS``, ``_FAN_OUT``, ``_STAGE_TIMEOUT_S``; a store its own."""
 
     model_config = SettingsConfigDict(
         env_prefix="NANOCHAT_", env_ignore_empty=True, extra="ignore", frozen=True
@@ -43,7 +43,11 @@ class Settings(BaseSettings):
     pools: dict[str, Offer] = Field(
         default={}, description="Work pools for stages that need GPUs, and what each offers; none: run here."
     )
+    fan_out: str = Field(
+        default="", description="Cluster for shards and evaluations: dask, ray or an address; none: here."
+    )
     stage_timeout_s: float | None = Field(default=None, gt=0, description="Stop a stage that takes longer.")
+    hang_s: float = Field(default=600.0, gt=0, description="A rank that makes no step for so long hangs.")
 
     def __init__(self) -> None:
         try:

@@ -16,6 +16,7 @@ from prefect.context import FlowRunContext
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelling
 
+from flows.cluster import Cluster
 from flows.launch import STOP
 from flows.machine import GPU_LIMIT, devices
 from flows.pools import needs_of
@@ -30,7 +31,8 @@ _LEASE_S = 60
 def stage(job: StageJob) -> dict[str, Any]:
     """Build one stage. What is built already is found; two that ask for the same build it once."""
     builder, work = job.opened()
-    gpus = 0 if builder.find(work) else needs_of(work.stage, builder.ranks).gpus
+    here = Cluster.read().share(builder.ranks)  # other nodes, if any, are other pods of this one's job
+    gpus = 0 if builder.find(work) else needs_of(work.stage, here).gpus
     # A lost lease must not end hours of training: then two stages share a GPU for a while.
     slots = concurrency(
         GPU_LIMIT, occupy=gpus, strict=True, lease_duration=_LEASE_S, raise_on_lease_renewal_failure=False

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prefect import Task
 from prefect.cache_policies import NO_CACHE
@@ -22,40 +22,54 @@ from flows.publish import PrefectObserver
 from flows.result import StageResult
 from flows.shard_map import SHARD_STAGE, shard_entries, shard_work
 
+if TYPE_CHECKING:
+    from flows.mapped import Workers
+
 Ref = dict[str, Any]
 
 
-def stage_task(builder: Builder, stage: Stage) -> Task[..., Any]:
-    """The task of one stage. Takes role -> ref, and the refs of the parts it is put together from."""
+def stage_task(builder: Builder, stage: Stage, elsewhere: Callable[..., Any] | None = None) -> Task[..., Any]:
+    """The task of one stage. Takes role -> ref, and the refs of the parts it is put together from.
+
+    ``elsewhere``: what does it in a process without this builder, and its own parameters.
+    """
 
     def build(inputs: dict[str, Ref], parts: list[Ref] | None = None) -> State[Any] | Ref:
         work = builder.work(stage, _validated(inputs))
-        return _state(builder, work, None if parts is None else [StageResult(**part) for part in parts])
+        return state_of(builder, work, None if parts is None else [StageResult(**part) for part in parts])
 
     artifact = stage.artifact(builder.name)
     return MaterializingTask(
-        build, assets=[_asset(artifact)], materialized_by="nanochat",
+        elsewhere or build, assets=[_asset(artifact)], materialized_by="nanochat",
         asset_deps=[_asset(stage_by_id(source).artifact(builder.name)) for source in stage.inputs.values()],
         **_options(stage.id, f"{stage.id} {_depth(builder)}{artifact}", _tags(builder, stage)),
     )  # fmt: skip
 
 
+def shard_task(builder: Builder, build: Callable[..., Any]) -> Task[..., Any]:
+    """The task of one shard. Takes what ``build`` takes, of which ``entry`` says which shard."""
+    return Task[..., Any](build, **_options(SHARD_STAGE.id, "{entry[path]}", _tags(builder, SHARD_STAGE)))
+
+
 def shard_tasks(
-    builder: Builder, stage: Stage, inputs: Mapping[str, PrefectFuture[Any]]
+    builder: Builder,
+    stage: Stage,
+    inputs: Mapping[str, PrefectFuture[Any]],
+    others: Workers | None = None,
 ) -> list[PrefectFuture[Any]] | None:
-    """One mapped task a shard, or None if the whole is built already."""
+    """One mapped task a shard, done by ``others`` if given; None if the whole is built already."""
     refs = {role: future.result() for role, future in inputs.items()}
     known = _validated(refs)
     work = builder.work(stage, known)
     if builder.find(work):
         return None
+    if others:
+        return others.shards(work)
 
     def tokenize_shard(entry: dict[str, Any]) -> State[Any] | Ref:
-        return _state(builder, shard_work(builder, entry, known))
+        return state_of(builder, shard_work(builder, entry, known))
 
-    tags = _tags(builder, SHARD_STAGE)
-    mapped = Task[..., Any](tokenize_shard, **_options(SHARD_STAGE.id, "{entry[path]}", tags))
-    return list(mapped.map(shard_entries(builder, known)))
+    return list(shard_task(builder, tokenize_shard).map(shard_entries(builder, known)))
 
 
 def results_of(made: Mapping[str, PrefectFuture[Any]]) -> list[StageResult]:
@@ -67,7 +81,7 @@ def build_task(builder: Builder, work: Work) -> Task[..., Any]:
     """The task of work that no stage of the pipeline asks for. Takes nothing."""
 
     def build() -> State[Any] | Ref:
-        return _state(builder, work)
+        return state_of(builder, work)
 
     run_name = f"{work.stage.id} {work.stage.kind}/{work.name}"
     return Task[..., Any](build, **_options(work.stage.id, run_name, _tags(builder, work.stage)))
@@ -83,7 +97,8 @@ def stopping_children() -> Iterator[None]:
         raise
 
 
-def _state(builder: Builder, work: Work, parts: list[StageResult] | None = None) -> State[Any] | Ref:
+def state_of(builder: Builder, work: Work, parts: list[StageResult] | None = None) -> State[Any] | Ref:
+    """How a task ends: the ref of what it built, as Cached if it was there; Prefect is shown the rest."""
     parents = [parent.artifact for parent in work.inputs.values()]
     shown = PrefectObserver(work.stage.id, builder.name, parents, web_url=builder.settings.web_url)
     observer = Observers(OBSERVER.get(), shown)

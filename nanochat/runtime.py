@@ -7,6 +7,7 @@ notebook, torchrun, the command line or Prefect started it.
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import gc
 import json
 import logging
@@ -15,6 +16,7 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from artifacts.atomic import sync_directory, write_file
 from artifacts.errors import NanochatError, UsageError
 from artifacts.redact import redact_command
 from nanochat.config.base import Config
+from nanochat.heartbeat import Heartbeat
 from nanochat.parent_death import die_with_parent
 
 STOPPED_EXIT_CODE = 143  # SIGTERM arrived; the newest checkpoint was saved
@@ -50,6 +53,14 @@ class StageContext:
     def is_main(self) -> bool:
         """True on the rank that writes files and records."""
         return self.rank == 0
+
+    def beat(self, step: int, *, slow: bool = False) -> None:
+        """Say that this rank has come to ``step``; ``slow``: what follows may take longer than a step."""
+        self._heart.beat(step, slow=slow)
+
+    @cached_property
+    def _heart(self) -> Heartbeat:
+        return Heartbeat(self.attempt / "heartbeat" / str(self.rank))
 
 
 class Summary(BaseModel):
@@ -83,6 +94,9 @@ def stage_main(stage: str, config_type: type[Config], run: Callable[[StageContex
     try:
         if "TORCHELASTIC_RUN_ID" in os.environ:
             die_with_parent(signal.SIGKILL, parent=os.getppid())
+            faulthandler.register(
+                signal.SIGUSR1
+            )  # prints where every thread is, even of a process that hangs
         job = _read_job(stage, sys.argv[1:])
         config = _validate(config_type, job.config)
         context = _context(job, getattr(config, "seed", 0))
@@ -164,7 +178,7 @@ def _validate(config_type: type[Config], values: dict[str, Any]) -> Config:
 
 def _context(job: Job, seed: int) -> StageContext:
     output, attempt = Path(job.output), Path(job.attempt)
-    rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    rank, world_size = _rank(), int(os.environ.get("WORLD_SIZE", "1"))
     for folder in (output, attempt, attempt / "scratch"):
         folder.mkdir(parents=True, exist_ok=True)
     if rank == 0 and any(output.iterdir()):
@@ -174,3 +188,13 @@ def _context(job: Job, seed: int) -> StageContext:
         if not folder.is_dir():
             raise UsageError(f"input {role}={folder}: no such folder")
     return StageContext(inputs, output, attempt, attempt / "scratch", seed, rank, world_size)
+
+
+def _rank() -> int:
+    """This process's number among all of the stage. On several nodes, those of node 0 come first.
+
+    torchrun numbers the nodes by their addresses, but the attempt and the output are node 0's.
+    """
+    if first := os.environ.get("NANOCHAT_FIRST_RANK"):
+        return int(first) + int(os.environ["LOCAL_RANK"])
+    return int(os.environ.get("RANK", "0"))

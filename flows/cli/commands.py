@@ -12,6 +12,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "metrics": ("flows.cli.metrics:metrics", "Show the newest results, or ask anything in SQL."),
     "up": ("flows.cli.up:up", "Start a Prefect server, workers and the web app on this machine."),
     "down": ("flows.cli.up:down", "Stop what nanochat up started."),
+    "node": ("flows.cli.node:node", "Take part in a stage as a pod of a Kubernetes job of several."),
     "doctor": ("flows.cli.doctor:doctor", "Check this machine."),
 }
 

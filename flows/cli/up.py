@@ -24,8 +24,9 @@ def up(
     web_port
         The port of the web app.
     database
-        Where Prefect keeps its runs, for example postgresql+asyncpg://user:password@host/prefect; default:
-        an SQLite file in the home folder.
+        Where Prefect keeps its runs, for example postgresql+asyncpg://user@host/prefect; default: an SQLite
+        file in the home folder. A password belongs into ~/.pgpass, or the whole into the variable
+        PREFECT_SERVER_DATABASE_CONNECTION_URL: others on this machine can read a command line.
     """
     addresses, is_new = start(Places(host, port, web_port), database, lambda name: _say(f"starting {name}"))
     if not is_new:

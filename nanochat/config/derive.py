@@ -33,7 +33,7 @@ class Dials(Config):
     vocab_size: int = Field(32768, ge=265, description="token ids, special tokens included")
     tokens_per_parameter: float = Field(12.0, gt=0, description="pretraining tokens per scaling parameter")
     micro_batch: int = Field(32, ge=1, description="rows of one forward pass on one GPU")
-    nproc: int = Field(1, ge=1, le=64, description="torchrun processes a node: GPUs, or 1 on the CPU")
+    nproc: int = Field(1, ge=1, le=1024, description="torchrun processes on all nodes: GPUs, or 1 on the CPU")
     overlap: bool = Field(
         False,
         description="evaluate a model beside the next stage: quicker if programs start longer than they run",

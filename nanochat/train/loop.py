@@ -24,7 +24,8 @@ from nanochat.model.gpt import GPT
 from nanochat.optim.build import MuonAdamW
 from nanochat.records import RecordWriter
 from nanochat.runtime import STOPPED_EXIT_CODE, StageContext
-from nanochat.train.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
+from nanochat.train.checkpoint import save_checkpoint
+from nanochat.train.resume import newest_checkpoint
 from nanochat.train.setup import StopRequest
 from nanochat.train.state import TrainState
 
@@ -94,6 +95,7 @@ class Trainer:
         counters: dict[str, Any] = {"step": 0, "tokens": 0, "train": [], "val": []}
         state = TrainState(self.model, self.optimizer, self.loader, counters)
         self._resume(state, records)
+        self.ctx.beat(counters["step"], slow=True)
         with StopRequest(self.model.device) as stop:
             window_start, window_tokens = time.perf_counter(), 0
             while counters["step"] < self.pace.steps:
@@ -103,6 +105,7 @@ class Trainer:
                     self._evaluate(state, records)
                 result = self._step(step)
                 counters["step"], counters["tokens"] = step + 1, counters["tokens"] + result.tokens
+                self.ctx.beat(step + 1)
                 if step % max(1, self.pace.steps // CURVE_POINTS) == 0:
                     counters["train"].append([step, result.loss])
                 window_tokens += result.tokens
@@ -160,16 +163,17 @@ class Trainer:
         logger.info("step %d/%d | loss %.4f | %.0f tok/s", step, total, result.loss, rate)
 
     def _save(self, state: TrainState) -> None:
+        self.ctx.beat(state.counters["step"], slow=True)
         tensors, values = state.capture()
         if self.ctx.is_main:
             save_checkpoint(self.ctx.attempt / "checkpoints", state.counters["step"], tensors, values)
 
     def _resume(self, state: TrainState, records: RecordWriter) -> None:
-        newest = latest_checkpoint(self.ctx.attempt / "checkpoints")
+        newest = newest_checkpoint(self.ctx.attempt / "checkpoints", self.model.device)
         if newest is None:
             records_step = -1
         else:
-            state.restore(*load_checkpoint(newest))
+            state.restore(*newest)
             records_step = state.counters["step"]
             logger.info("resuming at step %d of %d", records_step, self.pace.steps)
         if self.ctx.is_main:

@@ -47,7 +47,8 @@ def process_group(ctx: StageContext, device: torch.device) -> Iterator[None]:
     if ctx.world_size == 1:
         yield
         return
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, rank=ctx.rank, world_size=ctx.world_size)
     try:
         yield
     finally:

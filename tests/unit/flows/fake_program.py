@@ -44,6 +44,11 @@ def run(ctx: StageContext, config: FakeConfig) -> Summary:
         os.kill(os.getpid(), signal.SIGKILL)
     if config.ending == "hangs":
         time.sleep(60)
+    if config.ending == "stops beating":
+        ctx.beat(3)
+        time.sleep(60)
+    if config.ending == "sleeps":
+        time.sleep(2)
     if config.ending == "saves":
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         time.sleep(60)

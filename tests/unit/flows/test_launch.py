@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import signal
 import subprocess
 import sys
+import time
+from contextvars import ContextVar
 from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 
-from artifacts.errors import DataError, NanochatError, ResourceError, UsageError
+from artifacts.errors import NanochatError, ResourceError, UsageError
 from flows import launch
-from flows.launch import STOP, Interrupted, Job, StageKilled, command, environment, failure_of
+from flows.cluster import Cluster
+from flows.launch import STOP, Interrupted, Job, StageKilled, command, environment
+
+NAMED: ContextVar[str] = ContextVar("named", default="")
 
 
 @pytest.fixture
@@ -50,6 +54,32 @@ def test_torchrun_starts_the_ranks_and_gets_a_signal_that_it_can_pass_on(torchru
     assert arguments[-4:-1] == ["-m", "nanochat.stages.base", "--job"]
 
 
+def test_on_several_nodes_each_starts_its_share_and_node_0_opens_the_rendezvous(torchrun_job: Job) -> None:
+    first, second = (
+        replace(torchrun_job, cluster=Cluster(2, rank, "127.0.0.1:29400", patience_s=70)) for rank in range(2)
+    )
+    arguments = command(first)
+    assert arguments[7:14] == [
+        "--nnodes=2", "--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:29400",
+        f"--rdzv-id={torchrun_job.attempt.name}", "--rdzv-conf=is_host=1,join_timeout=70",
+        "--local-addr=127.0.0.1", "--nproc-per-node=2",
+    ]  # fmt: skip
+    assert "--rdzv-conf=is_host=0,join_timeout=70" in command(second)
+    assert [environment(job, {}).get("NANOCHAT_FIRST_RANK") for job in (first, second)] == ["0", "2"]
+    assert environment(torchrun_job, {}).get("NANOCHAT_FIRST_RANK") is None
+    with pytest.raises(UsageError, match="nproc = 4 processes cannot be shared by 3 nodes"):
+        command(replace(torchrun_job, cluster=Cluster(3, 0, "127.0.0.1:29400")))
+
+
+def test_several_ranks_put_their_names_before_their_lines(torchrun_job: Job) -> None:
+    assert "--tee=3" in command(torchrun_job)
+    assert "--tee=3" not in command(replace(torchrun_job, ranks=1))
+    prefix = "TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE"
+    assert environment(torchrun_job, {})[prefix] == "[rank${rank}]: "
+    elsewhere = replace(torchrun_job, cluster=Cluster(2, 1, "127.0.0.1:29400"))
+    assert environment(elsewhere, {})[prefix] == "[node1 ${local_rank}]: "
+
+
 def test_the_childs_environment_is_the_users_without_prefects(job: Job) -> None:
     env = environment(job, {"PATH": "/bin", "PREFECT_API_KEY": "secret", "OMP_NUM_THREADS": "3"})
     assert env["PATH"] == "/bin"
@@ -72,53 +102,6 @@ def test_overlapping_stages_share_them_too(torchrun_job: Job, monkeypatch: pytes
     assert environment(torchrun_job, {})["OMP_NUM_THREADS"] == "4"
 
 
-@pytest.mark.parametrize(
-    ("code", "kind"),
-    [(1, NanochatError), (2, UsageError), (3, DataError), (4, ResourceError), (77, NanochatError),
-     (143, Interrupted), (130, Interrupted), (-15, Interrupted), (-2, Interrupted),
-     (137, StageKilled), (-9, StageKilled), (-11, StageKilled)],
-)  # fmt: skip
-def test_an_exit_code_means_an_error(code: int, kind: type[NanochatError], job: Job) -> None:
-    assert type(failure_of(job, code)) is kind
-
-
-def test_what_the_program_said_comes_before_its_exit_code(torchrun_job: Job) -> None:
-    said = {"exit_code": 4, "message": "no space", "hint": "free some"}
-    torchrun_job.failure.write_text(json.dumps(said))
-    error = failure_of(torchrun_job, 1)
-    assert isinstance(error, ResourceError)
-    assert str(error) == "stage base: no space (free some)"
-
-
-@pytest.mark.parametrize(
-    ("report", "kind"), [("-9", StageKilled), (" -11", StageKilled), ("1", NanochatError)]
-)
-def test_a_rank_that_could_say_nothing_is_found_in_torchruns_report(
-    report: str, kind: type[NanochatError], torchrun_job: Job
-) -> None:
-    torchrun_job.log.write_text(f"Root Cause:\n  rank      : 1\n  exitcode  : {report} (pid: 5)\n")
-    assert type(failure_of(torchrun_job, 1)) is kind
-
-
-def test_after_a_stop_every_failure_is_a_stop(job: Job) -> None:
-    STOP.pulls = 1
-    assert isinstance(failure_of(job, 1), Interrupted)
-
-
-@pytest.mark.parametrize(
-    ("log", "line"),
-    [
-        ("start\nValueError: bad\n  in a frame\nbye\n", "ValueError: bad"),
-        ("[rank0]:torch.OutOfMemoryError: too big\n", "[rank0]:torch.OutOfMemoryError: too big"),
-        ("start\nlast words\n\n", "last words"),
-        ("", "it printed nothing"),
-    ],
-)
-def test_a_bug_is_told_in_one_line_with_the_log(log: str, line: str, job: Job) -> None:
-    job.log.write_text(log)
-    assert str(failure_of(job, 1)) == f"stage base failed with exit code 1: {line} (its log: {job.log})"
-
-
 def test_what_the_child_prints_is_in_the_log_and_passed_on(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     said = start(job, "echo one; echo two >&2; printf 'no end'", monkeypatch)
     assert "\n".join(said).splitlines() == ["one", "two", "no end"]
@@ -132,6 +115,54 @@ def test_what_an_earlier_attempt_said_of_its_failure_is_forgotten(
     job.failure.write_text('{"exit_code": 2, "message": "of yesterday"}')
     with pytest.raises(NanochatError, match="exit code 1: today"):
         start(job, "echo today; exit 1", monkeypatch)
+
+
+@pytest.mark.parametrize("end", ["exit 1", "kill -9 $$"])
+def test_the_last_lines_before_a_crash_are_kept(end: str, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = f"i=0; while [ $i -lt 3000 ]; do echo line $i; i=$((i+1)); done; printf 'last words'; {end}"
+    with pytest.raises(NanochatError):
+        start(job, script, monkeypatch)
+    assert job.log.read_text().splitlines() == [*(f"line {number}" for number in range(3000)), "last words"]
+
+
+def test_the_child_never_waits_for_what_a_tick_waits_for(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    printed = job.attempt / "printed"
+    script = f"sleep 1.5; head -c 300000 /dev/zero | tr '\\0' 'x' | fold; touch {printed}"
+
+    def tick() -> None:
+        deadline = time.monotonic() + 60
+        while not printed.exists():
+            assert time.monotonic() < deadline, "the child is blocked in write"
+            time.sleep(0.05)
+
+    start(job, script, monkeypatch, tick)
+
+
+def test_what_it_prints_is_passed_on_as_if_by_the_caller(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "command", lambda _: ["echo", "hello"])
+    NAMED.set("settings of this run")
+    seen: list[str] = []
+    launch.run(job, log=lambda text, urgent: seen.append(NAMED.get()), tick=lambda: None)
+    assert seen == ["settings of this run"]
+
+
+def test_a_signal_that_reaches_stage_and_run_at_once_is_a_stop(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch.time, "sleep", lambda _: setattr(STOP, "pulls", 1))
+    with pytest.raises(Interrupted):
+        start(job, "kill -TERM $$", monkeypatch)
+    STOP.pulls = 0
+    monkeypatch.setattr(launch.time, "sleep", lambda _: None)
+    with pytest.raises(StageKilled, match="told to stop by something outside this run"):
+        start(job, "kill -TERM $$", monkeypatch)
+
+
+def test_of_an_earlier_attempt_no_error_is_told(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ResourceError, match="ran out of memory: MemoryError"):
+        start(job, "echo MemoryError; exit 1", monkeypatch)
+    with pytest.raises(NanochatError, match="exit code 1: it printed nothing"):
+        start(job, "exit 1", monkeypatch)
 
 
 def test_a_process_left_behind_with_our_pipe_does_not_keep_the_stage_running(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,33 @@ def test_the_flow_runs_if_a_server_should_see_it_or_something_is_to_be_built(
     monkeypatch.setattr(run, "_run_flow", lambda *arguments: started.append(arguments) or [])
     assert execute(PARAMS, Observer(), quiet=False).results == []
     assert [(params, quiet) for params, _, quiet in started] == [(PARAMS, False)]
+
+
+@pytest.mark.usefixtures("_two_stages")
+def test_another_node_takes_part_without_a_run_of_its_own(
+    make_builder: Make, small_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    builder, watcher = make_builder(first={}, second={}), Watcher()
+    followed: list[list[str]] = []
+
+    def follow_run(by: Builder, stages: tuple[Stage, ...], observer: Observer) -> list[StageResult]:
+        assert (by.store, observer) == (builder.store, watcher)
+        followed.append([stage.id for stage in stages])
+        return []
+
+    monkeypatch.setattr(run, "open_builder", lambda params: replace(builder, ranks=4))
+    monkeypatch.setattr(run, "_run_flow", lambda *_: pytest.fail("Prefect was started"))
+    monkeypatch.setattr("flows.follow.follow_run", follow_run)
+    for name, value in {"NODES": "2", "NODE_RANK": "1", "RENDEZVOUS": "127.0.0.1:1"}.items():
+        monkeypatch.setenv(f"NANOCHAT_{name}", value)
+    assert execute(PARAMS, watcher) == run.Outcome([], None)
+    assert followed == [["first", "second"]]
+    monkeypatch.setattr(run, "open_builder", lambda params: replace(builder, ranks=3))
+    with pytest.raises(UsageError, match="nproc = 3 processes cannot be shared by 2 nodes"):
+        execute(PARAMS, watcher)
+    monkeypatch.setattr(run, "open_builder", lambda params: replace(builder, ranks=4, forced={"second"}))
+    with pytest.raises(UsageError, match="--force second with 2 nodes"):
+        execute(PARAMS, watcher)
 
 
 def test_the_report_is_at_a_path_that_stays(

@@ -134,3 +134,17 @@ def test_every_token_weighs_the_same_however_the_batch_is_cut(tmp_path: Path) ->
         torch.cat([b.inputs_BT for b in batches]), torch.cat([b.targets_BT for b in batches]), 0
     )
     assert torch.allclose(gradient(batches), gradient([whole]), atol=1e-6)
+
+
+def test_it_beats_at_every_step_and_asks_for_patience_where_it_takes_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beats: list[tuple[int, bool]] = []
+    monkeypatch.setattr(StageContext, "beat", lambda _, step, slow=False: beats.append((step, slow)))
+    run = trainer(tmp_path, checkpoint_every=3)
+    inner = run.measure
+    run.measure = lambda: beats[-1][1] and inner()  # nobody may wait for a beat during an evaluation
+    run.run()
+    assert beats[0] == (0, True)
+    assert [step for step, slow in beats if not slow] == list(range(1, STEPS + 1))
+    assert {step for step, slow in beats if slow} == {0, 3, 5, 6, 9, 10, 12, 15, 18, 20}
