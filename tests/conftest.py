@@ -123,6 +123,14 @@ def chromium() -> str:
     return program
 
 
+@pytest.fixture
+def postgresql() -> Path:
+    """The folder of PostgreSQL's programs; for tests marked ``needs("postgresql")``."""
+    program = find_system("postgresql")
+    assert program
+    return Path(program).resolve().parent
+
+
 @pytest.fixture(scope="session")
 def test_output() -> Path:
     """A folder for what a person may want to look at afterwards (screenshots); git ignores it."""

@@ -2,7 +2,7 @@
 
 A page is followed from top to bottom in one folder, as a reader would. ``demo`` takes minutes, so the
 commands find a model of that name that was made with the preset ``tiny``; ``make`` targets are looked up.
-The how-to pages are typed beside a server, in ``tests/integration/test_prefect_server.py``.
+The how-to pages are typed beside a server, in ``tests/integration/test_prefect_runs.py``.
 """
 
 from __future__ import annotations

@@ -1,19 +1,205 @@
-"""A real browser, driven as a person drives it: look for something, click it, look again."""
+"""What ``nanochat up`` starts, as an operator uses it; and a real browser, driven as a person drives it."""
 
 from __future__ import annotations
 
 import base64
 import json
+import os
+import shutil
+import socket
 import subprocess
+import sys
 import time
-from collections.abc import Iterator
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from websockets.sync.client import connect
 
+CANARY = "canary-7f3a91c2-never-store-this"
+ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 PATIENCE_S = 60
+RUN_S = 240
+
+
+@dataclass(frozen=True)
+class Server:
+    """A Prefect server with its workers and the web app, and the environment of a terminal beside it.
+
+    ``home`` holds the store of its runs, ``fault`` is the file that makes a stage fail.
+    """
+
+    port: int
+    web_port: int
+    environment: dict[str, str]
+    home: Path
+    fault: Path
+
+    @property
+    def ui(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def web(self) -> str:
+        return f"http://127.0.0.1:{self.web_port}"
+
+    def up(self) -> str:
+        return self.types(f"nanochat up --port {self.port} --web-port {self.web_port}")
+
+    def processes(self) -> list[psutil.Process]:
+        """The supervisor, then all that it and its services have started; [] if nothing runs."""
+        state = self.home / "services/state.json"
+        if not state.exists():
+            return []
+        supervisor = psutil.Process(json.loads(state.read_text(encoding="utf-8"))["pid"])
+        return [supervisor, *supervisor.children(recursive=True)]
+
+    def services(self) -> dict[str, int]:
+        """Service -> process id."""
+        state = json.loads((self.home / "services/state.json").read_text(encoding="utf-8"))
+        return {name: service["pid"] for name, service in state["services"].items()}
+
+    def terminal(self, command: str) -> subprocess.CompletedProcess[str]:
+        """What a shell in this environment makes of a line."""
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        return subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", command], env={**self.environment, "PATH": path},
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=400,
+        )  # fmt: skip
+
+    def types(self, command: str) -> str:
+        """A line that has to succeed; what it printed."""
+        done = self.terminal(command)
+        assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}{done.stderr[-3000:]}"
+        return done.stdout
+
+    def get(self, path: str) -> Any:
+        return self.asks("GET", path)
+
+    def read(self, path: str, **query: Any) -> Any:
+        return self.asks("POST", path, query)
+
+    def asks(self, method: str, path: str, body: Any = None) -> Any:
+        """What the API answers. A locked database is asked again, as Prefect's own client does."""
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(
+            f"{self.ui}/api/{path}", data, {"content-type": "application/json"}, method=method
+        )
+        for _ in range(20):
+            try:
+                with urllib.request.urlopen(request, timeout=30) as answer:
+                    return json.loads(answer.read() or "null")
+            except urllib.error.HTTPError as error:
+                if error.code != 503:
+                    raise
+                time.sleep(0.5)
+        raise AssertionError(f"{path}: the database stayed locked")
+
+    def is_well(self) -> bool:
+        try:
+            return bool(self.get("health"))
+        except OSError:
+            return False
+
+    def everything(self, path: str, **query: Any) -> list[dict[str, Any]]:
+        """All items of a ``/filter`` route, page by page."""
+        items: list[dict[str, Any]] = []
+        while page := self.read(path, offset=len(items), limit=200, **query):
+            items += page
+        return items
+
+    def artifacts(self) -> dict[str, dict[str, Any]]:
+        """Key -> Prefect artifact, the newest of each key."""
+        return {found["key"]: found for found in self.everything("artifacts/latest/filter")}
+
+    def deployment(self, name: str) -> dict[str, Any]:
+        """The one deployment of that name, whatever its flow is called."""
+        (deployment,) = self.read("deployments/filter", deployments={"name": {"any_": [name]}})
+        return dict(deployment)
+
+    def runs(self, deployment: str) -> list[dict[str, Any]]:
+        """Its flow runs, the oldest first."""
+        chosen = {"name": {"any_": [deployment]}}
+        return self.everything("flow_runs/filter", deployments=chosen, sort="EXPECTED_START_TIME_ASC")
+
+    def start(self, deployment: str, **params: Any) -> str:
+        """The id of a new run."""
+        path = f"deployments/{self.deployment(deployment)['id']}/create_flow_run"
+        return str(self.read(path, parameters={"params": params})["id"])
+
+    def run(self, deployment: str, **params: Any) -> dict[str, Any]:
+        """Run a deployment to its end; the flow run."""
+        return self.ended(self.start(deployment, **params))
+
+    def retried(self, flow_run: str) -> dict[str, Any]:
+        self.types(f"prefect flow-run retry {flow_run}")
+        return self.ended(flow_run)
+
+    def ended(self, flow_run: str) -> dict[str, Any]:
+        """A flow run, once it has ended."""
+        run: dict[str, Any] = {}
+
+        def is_over() -> bool:
+            run.update(self.get(f"flow_runs/{flow_run}"))
+            return run["state_type"] in ENDED
+
+        self.until(is_over)
+        return run
+
+    def tasks(self, flow_run: str) -> list[dict[str, Any]]:
+        return self.everything("task_runs/filter", flow_runs={"id": {"any_": [flow_run]}})
+
+    def states(self, flow_run: str) -> dict[str, set[str]]:
+        """Stage id -> names of the states of its task runs in the run's last attempt."""
+        tasks = self.tasks(flow_run)
+        last = max((task["flow_run_run_count"] for task in tasks), default=0)
+        states: dict[str, set[str]] = {}
+        for task in tasks:
+            if task["flow_run_run_count"] == last:
+                states.setdefault(task["name"].split()[0].partition("/")[0], set()).add(task["state_name"])
+        return states
+
+    def until(self, condition: Callable[[], object]) -> None:
+        deadline = time.monotonic() + RUN_S
+        while not condition():
+            assert time.monotonic() < deadline, "it did not happen"
+            time.sleep(0.3)
+
+
+@pytest.fixture(scope="package")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """What ``nanochat up`` starts, for all tests of this folder; ``nanochat down`` leaves nothing of it."""
+    folder = tmp_path_factory.mktemp("prefect")
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
+        port, web_port = one.getsockname()[1], other.getsockname()[1]
+    environment = {
+        **os.environ, "PREFECT_HOME": str(folder), "PREFECT_PROFILES_PATH": str(folder / "profiles.toml"),
+        "NANOCHAT_HOME": str(folder / "home"), "NANOCHAT_TEST_API_KEY": CANARY,
+        "NANOCHAT_FAULT_FILE": str(folder / "fault"),
+    }  # fmt: skip
+    made = Server(port, web_port, environment, folder / "home", folder / "fault")
+    try:
+        assert made.ui in made.up()
+        environment["PREFECT_API_URL"] = f"{made.ui}/api"
+        yield made
+    finally:
+        there = made.processes()
+        made.types("nanochat down")
+        assert [process for process in there if process.is_running()] == []
+        assert "nothing" in made.types("nanochat down")
+
+
+@pytest.fixture(scope="module")
+def store(tiny_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file's own store, which has all of ``tiny``; runs into it leave the server's own store alone."""
+    folder = tmp_path_factory.mktemp("store") / "store"
+    shutil.copytree(tiny_home / "store", folder, symlinks=True)
+    return folder
 
 
 class Browser:

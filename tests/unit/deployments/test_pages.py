@@ -13,7 +13,7 @@ PAGES = sorted((Path(__file__).parents[3] / "docs/howto").glob("*.md"))
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_a_command_that_no_test_runs_says_why(page: Path) -> None:
-    """Those in a ``console`` block are typed by tests/integration/test_prefect_server.py."""
+    """Those in a ``console`` block are typed by tests/integration/test_prefect_runs.py."""
     silent = []
     above, in_paragraph, inside = "", False, False
     for line in page.read_text(encoding="utf-8").splitlines():
