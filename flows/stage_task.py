@@ -63,13 +63,17 @@ def shard_tasks(
     work = builder.work(stage, known)
     if builder.find(work):
         return None
-    if others:
-        return others.shards(work)
 
     def tokenize_shard(entry: dict[str, Any]) -> State[Any] | Ref:
         return state_of(builder, shard_work(builder, entry, known))
 
-    return list(shard_task(builder, tokenize_shard).map(shard_entries(builder, known)))
+    if others:
+        mapped = others.shards(work)
+    else:
+        mapped = list(shard_task(builder, tokenize_shard).map(shard_entries(builder, known)))
+    for part in mapped:
+        part.result()  # raises what it failed of; the stage that waits for it would only say "pending"
+    return mapped
 
 
 def results_of(made: Mapping[str, PrefectFuture[Any]]) -> list[StageResult]:

@@ -88,8 +88,12 @@ def test_functions_are_short(sources: dict) -> None:
 
 
 def test_unit_tests_mirror_the_code(repository: Path, sources: dict) -> None:
-    """tests/unit/PACKAGE/…/test_NAME[_topic].py is about PACKAGE/…/NAME.py, the package NAME, or NAME.rs."""
+    """tests/unit/PACKAGE/…/test_NAME[_topic].py is about PACKAGE/…/NAME.py, the package NAME, or NAME.rs.
+
+    In ``deployments`` it may also be about a file or folder that is no module.
+    """
     modules = {path.removesuffix(".py").removesuffix("/__init__") for path in sources}
+    modules |= {f"deployments/{path.stem.lower()}" for path in (repository / "deployments").iterdir()}
     modules |= {f"rustbpe/{path.stem}" for path in (repository / "rustbpe" / "src").glob("*.rs")}
     strays = []
     for test in (repository / "tests" / "unit").glob("*/**/test_*.py"):

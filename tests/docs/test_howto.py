@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 MARKER = "Not run by the tests: "
-PAGES = sorted((Path(__file__).parents[3] / "docs/howto").glob("*.md"))
+PAGES = sorted((Path(__file__).parents[2] / "docs/howto").glob("*.md"))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
