@@ -18,7 +18,7 @@ from pydantic import SecretStr
 
 from artifacts.atomic import make_directories
 from artifacts.errors import ResourceError
-from flows.machine import offer
+from flows.machine import gpus, offer
 from flows.server_process import PYTHON
 from flows.settings import PREFECT_DEFAULTS, PROJECT_ROOT, Settings
 from flows.supervisor import START_S, Service, Step, read_state
@@ -130,8 +130,9 @@ def _environment(places: Places, database: str | None) -> dict[str, str]:
             "prefect.server.concurrency.lease_storage.filesystem",
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
         "PREFECT_WORKER_QUERY_SECONDS": "2",
-        "NANOCHAT_POOLS": json.dumps({"gpu": offer().model_dump()}),
     }  # fmt: skip
+    if gpus():  # elsewhere the flow's own process has all that there is
+        defaults["NANOCHAT_POOLS"] = json.dumps({"gpu": offer().model_dump()})
     wanted = {
         "PREFECT_API_URL": address, "PREFECT_UI_API_URL": address,
         "NANOCHAT_WEB_URL": places.addresses["web app"],

@@ -136,9 +136,11 @@ class Server:
         """Run a deployment to its end; the flow run."""
         return self.ended(self.start(deployment, **params))
 
-    def retried(self, flow_run: str) -> dict[str, Any]:
+    def retry(self, flow_run: str) -> None:
+        """Until it runs again; a worker may say once more, and late, that the last attempt has crashed."""
+        count = self.get(f"flow_runs/{flow_run}")["run_count"]
         self.types(f"prefect flow-run retry {flow_run}")
-        return self.ended(flow_run)
+        self.until(lambda: self.get(f"flow_runs/{flow_run}")["run_count"] > count)
 
     def ended(self, flow_run: str) -> dict[str, Any]:
         """A flow run, once it has ended."""

@@ -15,7 +15,15 @@ import psutil
 import pytest
 
 LONG = {"base.steps": 5000, "base.eval_every": 5000}
+POOLS = json.dumps({"gpu": {"gpus": 2, "cpus": 64, "memory_gb": 512}})  # as nanochat up says where GPUs are
 KILLED_AFTER_S = 30  # the grace that Prefect gives to a cancelled run
+
+
+def start(server: Any, **params: Any) -> str:
+    """A run of the pipeline whose stages are sent to work pools."""
+    path = f"deployments/{server.deployment('pipeline')['id']}/create_flow_run"
+    variables = {"env": {"NANOCHAT_POOLS": POOLS}}
+    return str(server.read(path, parameters={"params": params}, job_variables=variables)["id"])
 
 
 def children(server: Any, parent: str) -> list[dict[str, Any]]:
@@ -55,7 +63,7 @@ def gone_within(seconds: float, there: Callable[[], list[psutil.Process]]) -> No
 def training(server: Any) -> Iterator[str]:
     """A run whose base model trains for minutes, in a child run."""
     changes = {**LONG, "base.seed": time.time_ns() % 10**9}
-    run = server.start("pipeline", preset="tiny", name="long", set=changes, until="base")
+    run = start(server, preset="tiny", name="long", set=changes, until="base")
     records = server.home / "store/attempts"
     known = set(records.glob("*/records.jsonl"))
     server.until(lambda: any(path.stat().st_size for path in {*records.glob("*/records.jsonl")} - known))
@@ -68,15 +76,15 @@ def training(server: Any) -> Iterator[str]:
 def test_a_gpu_stage_is_a_child_run_and_makes_what_one_process_tree_makes(
     server: Any, tiny_home: Path, nanochat: Callable[..., Any]
 ) -> None:
-    run = server.run("pipeline", preset="tiny", until="base")
+    run = server.ended(start(server, preset="tiny", name="away", until="base"))
     assert run["state_name"] == "Completed"
-    (base,) = [child for child in server.runs("gpu") if child["name"] == "base of tiny"]
+    (base,) = [child for child in server.runs("gpu") if child["name"] == "base of away"]
     assert (base["state_name"], base["work_pool_name"]) == ("Completed", "gpu")
     assert (
         server.get(f"task_runs/{base['parent_task_run_id']}")["flow_run_id"]
         == base["parameters"]["job"]["parent"]
     )
-    made = json.loads(server.types("nanochat art show base/tiny@v1 --json"))
+    made = json.loads(server.types("nanochat art show base/away@v1 --json"))
     assert (
         made["digest"]
         == json.loads(nanochat("art", "show", "base/tiny@v1", "--json", home=tiny_home).stdout)["digest"]
@@ -85,7 +93,7 @@ def test_a_gpu_stage_is_a_child_run_and_makes_what_one_process_tree_makes(
 
 def test_two_that_want_the_same_have_one_child(server: Any) -> None:
     params = {"preset": "tiny", "name": "twins", "set": {"base.seed": 21}, "until": "base"}
-    twins = [server.start("pipeline", **params) for _ in range(2)]
+    twins = [start(server, **params) for _ in range(2)]
     assert [server.ended(run)["state_name"] for run in twins] == ["Completed"] * 2
     assert sum(len(children(server, run)) for run in twins) == 1
     listed = json.loads(server.types("nanochat art ls base/twins --json"))
@@ -125,7 +133,7 @@ def test_a_store_that_a_worker_cannot_reach_is_refused_before_anything_starts(se
     name = f"not-{socket.gethostname()}-but-another"
     server.read("work_pools/gpu/workers/heartbeat", name=name)
     try:
-        run = server.run("pipeline", preset="tiny", name="refused")
+        run = server.ended(start(server, preset="tiny", name="refused"))
     finally:
         server.asks("DELETE", f"work_pools/gpu/workers/{name}")
     assert run["state_name"] == "Failed"

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,115 +36,148 @@ def _starts(server: Any, store: Path, seed: int) -> list[int]:
     return [row["value"] for row in rows]
 
 
-@pytest.mark.criterion("T99")
-def test_a_failed_run_says_why_and_everything_that_asks_again_resumes_it(server: Any, store: Path) -> None:
+def _check_states(server: Any, run: str, base: str) -> None:
+    states = server.states(run)
+    assert [states[stage] for stage in FINISHED] == [{"Cached"}] * 3
+    assert states["base"] == {base}
+
+
+@dataclass
+class Failed:
+    """A run that failed at step 4 of 12, saved after every third, and where each attempt should begin."""
+
+    run: dict[str, Any]
+    asked: dict[str, Any]
+    starts: list[int]
+
+
+@pytest.fixture(scope="module")
+def failed(server: Any, store: Path) -> Failed:
     asked = _asked(store, 7, steps=12)
     server.fault.write_text("base 4")
-    failed = server.run("pipeline", **asked)
-    assert failed["state_name"] == "Failed"
-    assert "stage base: a planned fault at step 4" in failed["state"]["message"]
+    return Failed(server.run("pipeline", **asked), asked, [0])
 
-    server.fault.write_text("base 7")
-    same = server.run("pipeline", **asked)
-    assert "a planned fault at step 7" in same["state"]["message"]
-    states = server.states(same["id"])
-    assert [states[stage] for stage in FINISHED] == [{"Cached"}] * 3
-    assert states["base"] == {"Failed"}
 
-    server.fault.write_text("base 11")
-    command = "nanochat run tiny --name seed-7 --set base.seed=7 --set base.steps=12 --until base"
-    assert "a planned fault at step 11" in server.terminal(f"{command} --store {store}").stderr
-
-    server.fault.unlink()
-    again = server.retried(failed["id"])
-    assert (again["state_name"], again["run_count"]) == ("Completed", 2)
-    states = server.states(failed["id"])
-    assert [states[stage] for stage in FINISHED] == [{"Cached"}] * 3
-    assert states["base"] == {"Completed"}
-    assert _starts(server, store, 7) == [0, 3, 6, 9], "their last checkpoints"
-    listed = json.loads(server.types(f"nanochat art ls --store {store} --json"))
-    versions = [item["ref"] for item in listed if item["ref"].partition("@")[0].endswith("/seed-7")]
-    assert sorted(versions) == [f"{kind}/seed-7@v1" for kind in ("base", "shards", "tokenizer", "tokens")]
+def test_a_failed_run_says_what_and_where(server: Any, failed: Failed) -> None:
+    assert failed.run["state_name"] == "Failed"
+    assert "stage base: a planned fault at step 4" in failed.run["state"]["message"]
+    _check_states(server, failed.run["id"], "Failed")
 
 
 @pytest.mark.needs("chromium")
 def test_the_button_of_a_failed_run_resumes_it(
-    server: Any, store: Path, browser: Any, test_output: Path
+    server: Any, failed: Failed, browser: Any, test_output: Path
 ) -> None:
-    server.fault.write_text("base 4")
-    failed = server.run("pipeline", **_asked(store, 8))
-    server.fault.unlink()
-    browser.open(f"{server.ui}/v2/runs/flow-run/{failed['id']}")
+    server.fault.write_text("base 5")
+    browser.open(f"{server.ui}/v2/runs/flow-run/{failed.run['id']}")
     browser.sees("Failed")
     browser.click("button", "Open menu")
     browser.click("[role=menuitem]", "Retry")
     browser.sees("Retry the flow run")
     browser.screenshot(test_output / "prefect-retry.png")
     browser.click("[role=dialog] button, [role=alertdialog] button", "Retry")
-    server.until(lambda: server.get(f"flow_runs/{failed['id']}")["run_count"] == 2)
-    assert server.ended(failed["id"])["state_name"] == "Completed"
-    assert _starts(server, store, 8) == [0, 3]
+    server.until(lambda: server.get(f"flow_runs/{failed.run['id']}")["run_count"] == 2)
+    failed.starts.append(3)
+    assert "a planned fault at step 5" in server.ended(failed.run["id"])["state"]["message"]
+    _check_states(server, failed.run["id"], "Failed")
 
 
-def _training(server: Any, store: Path, seed: int) -> str:
-    """The id of a run that trains its base model and has saved a checkpoint."""
-    known = {path.parent for path in store.glob("attempts/*/checkpoints/step-*")}
-    run = server.start("pipeline", **_asked(store, seed, steps=400, checkpoint_every=10, eval_every=400))
+def test_a_new_run_with_the_same_parameters_resumes_it(server: Any, failed: Failed) -> None:
+    server.fault.write_text("base 7")
+    same = server.run("pipeline", **failed.asked)
+    failed.starts.append(3)
+    assert "a planned fault at step 7" in same["state"]["message"]
+    _check_states(server, same["id"], "Failed")
+
+
+def test_the_command_line_resumes_it(server: Any, store: Path, failed: Failed) -> None:
+    server.fault.write_text("base 10")
+    command = "nanochat run tiny --name seed-7 --set base.seed=7 --set base.steps=12 --until base"
+    done = server.terminal(f"{command} --store {store}")
+    failed.starts.append(6)
+    assert done.returncode == 1
+    assert "a planned fault at step 10" in done.stderr
+
+
+@pytest.mark.criterion("T99")
+def test_a_retry_completes_it_with_one_version_of_everything(
+    server: Any, store: Path, failed: Failed
+) -> None:
+    server.fault.unlink()
+    server.retry(failed.run["id"])
+    failed.starts.append(9)
+    assert server.ended(failed.run["id"])["state_name"] == "Completed"
+    _check_states(server, failed.run["id"], "Completed")
+    assert _starts(server, store, 7) == failed.starts
+    listed = json.loads(server.types(f"nanochat art ls --store {store} --json"))
+    versions = [item["ref"] for item in listed if item["ref"].partition("@")[0].endswith("/seed-7")]
+    assert sorted(versions) == [f"{kind}/seed-7@v1" for kind in ("base", "shards", "tokenizer", "tokens")]
+
+
+def _saved(store: Path) -> int:
+    """The step of the newest checkpoint of unfinished work; 0 if there is none."""
+    steps = (path.name.partition("-")[2] for path in store.glob("attempts/*/checkpoints/step-*"))
+    return max(map(int, steps), default=0)
+
+
+def _trains(server: Any, store: Path, run: str) -> None:
+    """Wait until the run has saved another checkpoint."""
+    before = _saved(store)
 
     def has_saved() -> bool:
-        assert not (ended := server.get(f"flow_runs/{run}")["end_time"]), f"ended at {ended}"
-        return any(path.parent not in known for path in store.glob("attempts/*/checkpoints/step-*"))
+        assert server.get(f"flow_runs/{run}")["state_type"] not in ("COMPLETED", "FAILED")
+        return _saved(store) > before
 
     server.until(has_saved)
-    return run
 
 
-def _retried(server: Any, store: Path, seed: int, run: str) -> None:
-    """It is Crashed; a retry completes it without training anything twice that was saved."""
-    assert server.ended(run)["state_name"] == "Crashed"
-    again = server.retried(run)
-    assert (again["state_name"], again["run_count"]) == ("Completed", 2), again["state"]["message"]
-    states = server.states(run)
-    assert [states[stage] for stage in FINISHED] == [{"Cached"}] * 3
-    assert _starts(server, store, seed)[-1] >= 10
-
-
-def test_a_run_whose_process_was_killed_can_be_retried(server: Any, store: Path) -> None:
-    run = _training(server, store, 9)
+def _kill_flows(server: Any) -> None:
+    """First the run's own process, then that of its stage."""
     running = {"state": {"type": {"any_": ["RUNNING"]}}}
     for flow in server.everything("flow_runs/filter", flow_runs=running, sort="START_TIME_ASC"):
         os.kill(int(flow["infrastructure_pid"]), signal.SIGKILL)
-    _retried(server, store, 9, run)
 
 
-def test_a_run_whose_worker_was_killed_can_be_retried(server: Any, store: Path) -> None:
-    run = _training(server, store, 10)
+def _kill_workers(server: Any) -> None:
     for worker in ("worker-cpu", "worker-gpu"):
         os.kill(server.services()[worker], signal.SIGKILL)
-    _retried(server, store, 10, run)
 
 
-@pytest.mark.criterion("T96")
-def test_a_killed_server_ends_no_run(server: Any, store: Path) -> None:
-    run = _training(server, store, 11)
-    killed = server.services()["server"]
-    os.kill(killed, signal.SIGKILL)
-    server.until(lambda: server.services()["server"] != killed and server.is_well())
-    assert server.ended(run)["state_name"] == "Completed"
-    assert _starts(server, store, 11) == [0]
-
-
-def test_after_a_reboot_up_says_which_runs_it_ended_and_they_can_be_retried(server: Any, store: Path) -> None:
-    run = _training(server, store, 12)
+def _reboot(server: Any) -> None:
+    """All processes at once; then somebody types ``nanochat up``, which finds the runs that are lost."""
     processes = server.processes()
     for process in processes:
         process.kill()
     psutil.wait_procs(processes, timeout=30)
     server.up()
-    assert server.get(f"flow_runs/{run}")["state_name"] == "Crashed", (
-        "at once, not when its silence is noticed"
-    )
-    _retried(server, store, 12, run)
+    under_way = {"state": {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}}}
+    assert server.everything("flow_runs/filter", flow_runs=under_way) == []
+
+
+def test_a_run_that_is_killed_goes_on_from_its_last_checkpoint(server: Any, store: Path) -> None:
+    run = server.start("pipeline", **_asked(store, 9, steps=1000, checkpoint_every=10, eval_every=1000))
+    for kill in (_kill_flows, _kill_workers, _reboot):
+        _trains(server, store, run)
+        kill(server)
+        assert server.ended(run)["state_name"] == "Crashed", kill.__name__
+        server.retry(run)
+    assert server.ended(run)["state_name"] == "Completed"
+    _check_states(server, run, "Completed")
+    starts = _starts(server, store, 9)
+    assert starts[0] == 0
+    assert starts == sorted(set(starts)), "each attempt began where there was a newer checkpoint"
+    assert len(starts) == 4
+
+
+@pytest.mark.criterion("T96")
+def test_a_killed_server_ends_no_run(server: Any, store: Path) -> None:
+    run = server.start("pipeline", **_asked(store, 10, steps=400, checkpoint_every=10, eval_every=400))
+    _trains(server, store, run)
+    killed = server.services()["server"]
+    os.kill(killed, signal.SIGKILL)
+    server.until(lambda: server.services()["server"] != killed and server.is_well())
+    assert server.ended(run)["state_name"] == "Completed"
+    assert _starts(server, store, 10) == [0]
 
 
 @pytest.mark.criterion("T95")
