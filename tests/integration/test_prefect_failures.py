@@ -17,6 +17,8 @@ from typing import Any
 import psutil
 import pytest
 
+pytestmark = pytest.mark.long
+
 KILLED = ("shards", "tokenizer", "tokenize-shard", "base", "eval-base", "sft", "rl", "report")
 FINISHED = ("shards", "tokenizer", "tokenize")
 
@@ -42,20 +44,19 @@ def _check_states(server: Any, run: str, base: str) -> None:
     assert states["base"] == {base}
 
 
-@dataclass
+@dataclass(frozen=True)
 class Failed:
-    """A run that failed at step 4 of 12, saved after every third, and where each attempt should begin."""
+    """A run that failed at step 4 of 12 and saves after every third, and what was asked of it."""
 
     run: dict[str, Any]
     asked: dict[str, Any]
-    starts: list[int]
 
 
 @pytest.fixture(scope="module")
 def failed(server: Any, store: Path) -> Failed:
     asked = _asked(store, 7, steps=12)
     server.fault.write_text("base 4")
-    return Failed(server.run("pipeline", **asked), asked, [0])
+    return Failed(server.run("pipeline", **asked), asked)
 
 
 def test_a_failed_run_says_what_and_where(server: Any, failed: Failed) -> None:
@@ -64,28 +65,9 @@ def test_a_failed_run_says_what_and_where(server: Any, failed: Failed) -> None:
     _check_states(server, failed.run["id"], "Failed")
 
 
-@pytest.mark.needs("chromium")
-def test_the_button_of_a_failed_run_resumes_it(
-    server: Any, failed: Failed, browser: Any, test_output: Path
-) -> None:
-    server.fault.write_text("base 5")
-    browser.open(f"{server.ui}/v2/runs/flow-run/{failed.run['id']}")
-    browser.sees("Failed")
-    browser.click("button", "Open menu")
-    browser.click("[role=menuitem]", "Retry")
-    browser.sees("Retry the flow run")
-    browser.screenshot(test_output / "prefect-retry.png")
-    browser.click("[role=dialog] button, [role=alertdialog] button", "Retry")
-    server.until(lambda: server.get(f"flow_runs/{failed.run['id']}")["run_count"] == 2)
-    failed.starts.append(3)
-    assert "a planned fault at step 5" in server.ended(failed.run["id"])["state"]["message"]
-    _check_states(server, failed.run["id"], "Failed")
-
-
 def test_a_new_run_with_the_same_parameters_resumes_it(server: Any, failed: Failed) -> None:
     server.fault.write_text("base 7")
     same = server.run("pipeline", **failed.asked)
-    failed.starts.append(3)
     assert "a planned fault at step 7" in same["state"]["message"]
     _check_states(server, same["id"], "Failed")
 
@@ -94,24 +76,26 @@ def test_the_command_line_resumes_it(server: Any, store: Path, failed: Failed) -
     server.fault.write_text("base 10")
     command = "nanochat run tiny --name seed-7 --set base.seed=7 --set base.steps=12 --until base"
     done = server.terminal(f"{command} --store {store}")
-    failed.starts.append(6)
     assert done.returncode == 1
     assert "a planned fault at step 10" in done.stderr
 
 
-@pytest.mark.criterion("T99")
-def test_a_retry_completes_it_with_one_version_of_everything(
-    server: Any, store: Path, failed: Failed
+@pytest.mark.needs("chromium")
+def test_the_button_of_the_failed_run_resumes_it(
+    server: Any, store: Path, failed: Failed, browser: Any, test_output: Path
 ) -> None:
     server.fault.unlink()
-    server.retry(failed.run["id"])
-    failed.starts.append(9)
+    browser.open(f"{server.ui}/v2/runs/flow-run/{failed.run['id']}")
+    browser.sees("Failed")
+    browser.click("button", "Open menu")
+    browser.click("[role=menuitem]", "Retry")
+    browser.sees("Retry the flow run")
+    browser.screenshot(test_output / "prefect-retry.png")
+    browser.click("[role=dialog] button, [role=alertdialog] button", "Retry")
+    server.until(lambda: server.get(f"flow_runs/{failed.run['id']}")["run_count"] == 2)
     assert server.ended(failed.run["id"])["state_name"] == "Completed"
     _check_states(server, failed.run["id"], "Completed")
-    assert _starts(server, store, 7) == failed.starts
-    listed = json.loads(server.types(f"nanochat art ls --store {store} --json"))
-    versions = [item["ref"] for item in listed if item["ref"].partition("@")[0].endswith("/seed-7")]
-    assert sorted(versions) == [f"{kind}/seed-7@v1" for kind in ("base", "shards", "tokenizer", "tokens")]
+    assert _starts(server, store, 7) == [0, 3, 6, 9], "the last checkpoint of each attempt before"
 
 
 def _saved(store: Path) -> int:
@@ -144,7 +128,13 @@ def _kill_workers(server: Any) -> None:
 
 
 def _reboot(server: Any) -> None:
-    """All processes at once; then somebody types ``nanochat up``, which finds the runs that are lost."""
+    """All processes at once; then somebody types ``nanochat up``, which finds the runs that are lost.
+
+    What was switched on stays on.
+    """
+    gc = server.deployment("gc")
+    weekly = f"deployments/{gc['id']}/schedules/{gc['schedules'][0]['id']}"
+    server.asks("PATCH", weekly, {"active": True})
     processes = server.processes()
     for process in processes:
         process.kill()
@@ -152,32 +142,31 @@ def _reboot(server: Any) -> None:
     server.up()
     under_way = {"state": {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}}}
     assert server.everything("flow_runs/filter", flow_runs=under_way) == []
+    assert [schedule["active"] for schedule in server.deployment("gc")["schedules"]] == [True]
+    server.asks("PATCH", weekly, {"active": False})
 
 
-def test_a_run_that_is_killed_goes_on_from_its_last_checkpoint(server: Any, store: Path) -> None:
+@pytest.mark.criterion("T96", "T99")
+def test_whatever_is_killed_the_run_goes_on_from_its_last_checkpoint(server: Any, store: Path) -> None:
     run = server.start("pipeline", **_asked(store, 9, steps=1000, checkpoint_every=10, eval_every=1000))
     for kill in (_kill_flows, _kill_workers, _reboot):
         _trains(server, store, run)
         kill(server)
         assert server.ended(run)["state_name"] == "Crashed", kill.__name__
         server.retry(run)
-    assert server.ended(run)["state_name"] == "Completed"
-    _check_states(server, run, "Completed")
-    starts = _starts(server, store, 9)
-    assert starts[0] == 0
-    assert starts == sorted(set(starts)), "each attempt began where there was a newer checkpoint"
-    assert len(starts) == 4
-
-
-@pytest.mark.criterion("T96")
-def test_a_killed_server_ends_no_run(server: Any, store: Path) -> None:
-    run = server.start("pipeline", **_asked(store, 10, steps=400, checkpoint_every=10, eval_every=400))
     _trains(server, store, run)
-    killed = server.services()["server"]
+    killed = server.services()["server"]  # which ends no run
     os.kill(killed, signal.SIGKILL)
     server.until(lambda: server.services()["server"] != killed and server.is_well())
     assert server.ended(run)["state_name"] == "Completed"
-    assert _starts(server, store, 10) == [0]
+    _check_states(server, run, "Completed")
+    starts = _starts(server, store, 9)
+    assert len(starts) == 4
+    assert starts[0] == 0
+    assert starts == sorted(set(starts)), "each began where the one before had saved"
+    listed = json.loads(server.types(f"nanochat art ls --store {store} --json"))
+    versions = [item["ref"] for item in listed if item["ref"].partition("@")[0].endswith("/seed-9")]
+    assert sorted(versions) == [f"{kind}/seed-9@v1" for kind in ("base", "shards", "tokenizer", "tokens")]
 
 
 @pytest.mark.criterion("T95")
