@@ -191,7 +191,10 @@ def test_a_run_links_to_its_artifacts_and_they_link_back(server: Server, run_ids
     links = re.findall(r"\]\((http://[^)]+)\)", artifacts["tiny-artifacts"]["data"])
     assert [link.rpartition("/artifacts/")[2].partition("/")[0] for link in links].count("eval") == 4
     assert f"{server.web}/artifacts/base/tiny@v1" in links
-    for link in links:
+    (report,) = [link for link in links if link.endswith(".html")]
+    with urllib.request.urlopen(report, timeout=30) as answer:
+        assert "<h1" in answer.read().decode()
+    for link in set(links) - {report}:
         with urllib.request.urlopen(link, timeout=30) as answer:
             assert f"/runs/flow-run/{run_ids[0]}" in answer.read().decode()
 
