@@ -95,7 +95,7 @@ def plan(places: Places, database: str | None = None) -> list[Service | Step]:
     """What runs, in order. ``database`` may hold a password: only the server gets it."""
     local = "127.0.0.1" if places.host == "0.0.0.0" else places.host  # noqa: S104 -- compared, not bound
     where = ["--host", places.host, "--port", str(places.port)]
-    server = [*PYTHON, "-m", "flows.prefect_server", "start", *where]
+    server = [*_PREFECT, "server", "start", *where]
     settings = {_DATABASE: database} if database else {}
     web = [
         *PYTHON, "-m", "uvicorn", "--factory", "flows.web:create", "--host", places.host,

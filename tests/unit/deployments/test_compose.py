@@ -131,7 +131,7 @@ def test_a_worker_has_time_to_save_and_says_that_it_lives(services: dict[str, An
 def test_several_server_processes_share_what_they_know_through_redis(services: dict[str, Any]) -> None:
     server, clock = services["server"], services["services"]
     assert "--no-services" in server["command"]
-    assert clock["command"][2:] == ["flows.prefect_server", "services", "start"]
+    assert clock["command"] == ["prefect", "server", "services", "start"]
     known = server["environment"]
     assert clock["environment"] == known | {"PREFECT_SERVER_DATABASE_MIGRATE_ON_START": "false"}
     for name in ("PREFECT_MESSAGING_BROKER", "PREFECT_MESSAGING_CACHE"):
