@@ -27,7 +27,7 @@ from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.objects import FlowRun
 
-from flows.server_process import PYTHON, ServerProcess
+from flows.processes.server_process import PYTHON, ServerProcess
 
 POOL = "stub"
 PATIENCE_S = 3600

@@ -40,7 +40,7 @@ from artifacts.metrics import publish_metrics
 from artifacts.names import Pointer
 from artifacts.ref import ArtifactRef
 from artifacts.store import Store
-from flows.s3_server import S3Server
+from flows.services.s3_server import S3Server
 
 FILE_MB = 64
 BUCKET = "bench"

@@ -11,8 +11,8 @@ import socket
 import sys
 import threading
 
-from flows.server_process import PYTHON, ServerProcess
-from flows.supervisor import end_descendants
+from flows.processes.server_process import PYTHON, ServerProcess
+from flows.services.supervisor import end_descendants
 
 _RUNS_STOP_S = 90  # with the rest, less than the 120 s that a container gets
 _STOP_S = 20

@@ -28,7 +28,7 @@ GPU = Needs(gpus=1, cpus=2, memory_gb=4)
 class Stage:
     """One step: a program in ``nanochat/stages``, the kind of artifact it makes, role -> source stage.
 
-    ``needs``: of each rank. Where that is decides ``flows/pools.py``.
+    ``needs``: of each rank. Where that is decides ``flows/dispatch/pools.py``.
     """
 
     id: str

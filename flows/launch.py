@@ -26,12 +26,12 @@ from typing import IO
 
 from artifacts.errors import NanochatError, ResourceError
 from artifacts.redact import is_secret_name, redact_text
-from flows.child_log import Coalescer, LineSplitter
-from flows.cluster import Cluster
-from flows.ending import Interrupted as Interrupted
-from flows.ending import StageKilled as StageKilled
-from flows.ending import failure_of
-from flows.overseer import GRACE_S, TORCHRUN_GRACE_S, Overseer
+from flows.dispatch.cluster import Cluster
+from flows.processes.child_log import Coalescer, LineSplitter
+from flows.processes.ending import Interrupted as Interrupted
+from flows.processes.ending import StageKilled as StageKilled
+from flows.processes.ending import failure_of
+from flows.processes.overseer import GRACE_S, TORCHRUN_GRACE_S, Overseer
 from flows.settings import PROJECT_ROOT
 
 _SAME_SIGNAL_S = 0.5
@@ -113,7 +113,7 @@ class Job:
 def command(job: Job) -> list[str]:
     """The argument list: exec wrapper, then torchrun if wanted, then the program as a module."""
     program = ["-m", job.module, "--job", str(job.attempt / "job.json")]
-    wrapper = [sys.executable, "-m", "flows.exec_wrapper"]
+    wrapper = [sys.executable, "-m", "flows.processes.exec_wrapper"]
     if not job.torchrun:
         return [*wrapper, "SIGKILL", sys.executable, *program]
     launcher = ["-m", "torch.distributed.run", *job.cluster.options(job.attempt.name)]

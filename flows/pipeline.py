@@ -13,9 +13,9 @@ from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.dag import until
-from flows.dispatch import check_dispatch
+from flows.dispatch.mapped import workers
+from flows.dispatch.placement import check_dispatch
 from flows.history import History
-from flows.mapped import workers
 from flows.observe import watched_by
 from flows.params import PipelineParams
 from flows.publish import publish_run, run_address

@@ -11,14 +11,14 @@ from artifacts.errors import UsageError
 from artifacts.paths import segment
 from artifacts.store import Store
 from flows.build import Builder
-from flows.cluster import Cluster
 from flows.dag import until
-from flows.fan_out import fan_out_of
+from flows.dispatch.cluster import Cluster
+from flows.dispatch.fan_out import fan_out_of
 from flows.history import History
 from flows.observe import Observer, Observers
 from flows.params import PipelineParams
-from flows.prefect_session import prefect_session
 from flows.result import StageResult
+from flows.services.prefect_session import prefect_session
 from flows.settings import Settings, prefect_server_is_configured
 
 
@@ -58,7 +58,7 @@ def execute(params: PipelineParams, observer: Observer, *, quiet: bool = True) -
     builder, cluster = open_builder(params), Cluster.read()
     _check_nodes(cluster, builder)
     if cluster.node_rank:
-        from flows.follow import follow_run
+        from flows.dispatch.follow import follow_run
 
         return Outcome(follow_run(builder, until(params.until), observer), None)
     results = None if prefect_server_is_configured() else finished_results(builder, params)

@@ -14,7 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from artifacts.errors import UsageError
 from artifacts.paths import home
-from flows.pools import Offer
+from flows.dispatch.pools import Offer
 
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
 

@@ -13,9 +13,9 @@ from prefect.futures import PrefectFuture
 from prefect.states import Completed
 from prefect.tasks import MaterializingTask
 
-from flows import dispatch
 from flows.build import Builder, Work
 from flows.dag import Stage, stage_by_id
+from flows.dispatch import placement
 from flows.launch import STOP, StageKilled
 from flows.observe import OBSERVER, Observers
 from flows.publish import PrefectObserver
@@ -23,7 +23,7 @@ from flows.result import StageResult
 from flows.shard_map import SHARD_STAGE, shard_entries, shard_work
 
 if TYPE_CHECKING:
-    from flows.mapped import Workers
+    from flows.dispatch.mapped import Workers
 
 Ref = dict[str, Any]
 
@@ -106,7 +106,7 @@ def state_of(builder: Builder, work: Work, parts: list[StageResult] | None = Non
     parents = [parent.artifact for parent in work.inputs.values()]
     shown = PrefectObserver(work.stage.id, builder.name, parents, web_url=builder.settings.web_url)
     observer = Observers(OBSERVER.get(), shown)
-    result = dispatch.build(builder, work, observer, parts)
+    result = placement.build(builder, work, observer, parts)
     observer.finished(result)
     if result.status == "cached":
         return Completed(

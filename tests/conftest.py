@@ -26,7 +26,7 @@ from artifacts.backends import Backend, open_backend
 from artifacts.backends.memory import MemoryBackend
 from artifacts.fingerprint import recipe, sha256_json
 from artifacts.manifest import Draft
-from flows.s3_server import S3Server
+from flows.services.s3_server import S3Server
 
 ROOT = Path(__file__).resolve().parent.parent
 CRITERIA = ROOT / "docs" / "reliability.md"

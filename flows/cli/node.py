@@ -8,11 +8,11 @@ from uuid import UUID
 
 from artifacts.errors import UsageError
 from flows.cli.watch import TerminalObserver
-from flows.cluster import Cluster
-from flows.follow import follow
+from flows.dispatch.cluster import Cluster
+from flows.dispatch.follow import follow
+from flows.dispatch.stage_job import StageJob
 from flows.launch import STOP
 from flows.settings import prepare_prefect_environment
-from flows.stage_job import StageJob
 
 _RUN_ID = "PREFECT__FLOW_RUN_ID"
 

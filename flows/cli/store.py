@@ -21,7 +21,7 @@ def serve(*, folder: Path | None = None, host: str = "127.0.0.1", port: int = 83
     port
         The port of the S3 protocol.
     """
-    from flows.s3_server import S3Server
+    from flows.services.s3_server import S3Server
 
     with S3Server(folder or Settings().home / "s3-server", host=host, port=port) as server:
         server.make_bucket(BUCKET)

@@ -12,8 +12,8 @@ from flows.cli.output import print_json, print_table
 from flows.cli.run import interruptible
 from flows.cli.watch import TerminalObserver
 from flows.params import parse_overrides
-from flows.sweep_params import Kind, Point, build_sweep_params, points_of
-from flows.sweep_run import SweepOutcome, execute_sweep
+from flows.sweep.params import Kind, Point, build_sweep_params, points_of
+from flows.sweep.run import SweepOutcome, execute_sweep
 from nanochat.config.derive import scaling_parameters
 from nanochat.report.formatting import count
 from nanochat.report.sweep import findings, flops_text, read_sweep, table

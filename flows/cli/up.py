@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import sys
 
-from flows.services import Places, folder
-from flows.services import down as end
-from flows.services import up as start
+from flows.services.up import Places, folder
+from flows.services.up import down as end
+from flows.services.up import up as start
 
 
 def up(

@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 from artifacts.store import Store
-from flows.embedded_server import EmbeddedServer
+from flows.services.embedded_server import EmbeddedServer
 
 PATIENCE_S = 120
 BUILT = ("tokenize", "tokenize-shard", "eval-base")

@@ -17,7 +17,7 @@ import pytest
 
 from artifacts.errors import NanochatError, ResourceError, UsageError
 from flows import launch
-from flows.cluster import Cluster
+from flows.dispatch.cluster import Cluster
 from flows.launch import STOP, Interrupted, Job, StageKilled, command, environment
 
 NAMED: ContextVar[str] = ContextVar("named", default="")
@@ -43,7 +43,7 @@ def start(job: Job, script: str, monkeypatch: pytest.MonkeyPatch, tick: object =
 
 
 def test_a_plain_stage_dies_with_its_parent_and_reads_its_job(job: Job) -> None:
-    wrapper = [sys.executable, "-m", "flows.exec_wrapper", "SIGKILL", sys.executable]
+    wrapper = [sys.executable, "-m", "flows.processes.exec_wrapper", "SIGKILL", sys.executable]
     assert command(job) == [*wrapper, "-m", job.module, "--job", str(job.attempt / "job.json")]
 
 

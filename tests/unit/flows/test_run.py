@@ -101,7 +101,7 @@ def test_another_node_takes_part_without_a_run_of_its_own(
 
     monkeypatch.setattr(run, "open_builder", lambda params: replace(builder, ranks=4))
     monkeypatch.setattr(run, "_run_flow", lambda *_: pytest.fail("Prefect was started"))
-    monkeypatch.setattr("flows.follow.follow_run", follow_run)
+    monkeypatch.setattr("flows.dispatch.follow.follow_run", follow_run)
     for name, value in {"NODES": "2", "NODE_RANK": "1", "RENDEZVOUS": "127.0.0.1:1"}.items():
         monkeypatch.setenv(f"NANOCHAT_{name}", value)
     assert execute(PARAMS, watcher) == run.Outcome([], None)

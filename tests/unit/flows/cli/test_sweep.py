@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from flows.result import StageResult
-from flows.sweep_params import SweepParams
-from flows.sweep_run import SweepOutcome
+from flows.sweep.params import SweepParams
+from flows.sweep.run import SweepOutcome
 from nanochat.report.sweep import Point, Sweep
 
 Cli = Callable[..., Any]

@@ -1,0 +1,1 @@
+"""Many models of one recipe, and the scaling laws that fit them."""
