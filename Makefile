@@ -15,7 +15,7 @@ COMPILE := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.1
 # fixtures are made once.
 AT_ONCE := -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help setup demo up down test test-long check crate-test lock clean
+.PHONY: help setup demo up down test check crate-test lock clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -36,9 +36,6 @@ down: ## stop what make up started
 
 test: check crate-test ## everything that must pass: lint, types, layers, Rust and Python tests
 	$(BIN)/python -m pytest $(AT_ONCE)
-
-test-long: setup ## what make test leaves out: minutes against real servers and schedules
-	$(BIN)/python -m pytest $(AT_ONCE) -m long tests/integration
 
 check: setup ## lint, format, types, layers
 	$(BIN)/ruff check

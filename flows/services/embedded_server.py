@@ -26,7 +26,7 @@ class EmbeddedServer:
             port = free.getsockname()[1]
         self.api_url = f"http://127.0.0.1:{port}/api"
         uvicorn = [
-            *PYTHON, "-m", "uvicorn", "--factory", "flows.services.embedded_api:create",
+            *PYTHON, "-m", "uvicorn", "--factory", "flows.services.prefect_api:create",
             "--app-dir", str(PROJECT_ROOT), "--host", "127.0.0.1", "--port", str(port),
             "--log-level", "error", "--lifespan", "on",
         ]  # fmt: skip

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from pydantic import SecretStr
 
 from artifacts.atomic import make_directories
 from artifacts.errors import ResourceError
@@ -94,13 +93,10 @@ def down() -> bool:
 def plan(places: Places, database: str | None = None) -> list[Service | Step]:
     """What runs, in order. ``database`` may hold a password: only the server gets it."""
     local = "127.0.0.1" if places.host == "0.0.0.0" else places.host  # noqa: S104 -- compared, not bound
-    where = ["--host", places.host, "--port", str(places.port)]
-    server = [*_PREFECT, "server", "start", *where]
-    settings = {_DATABASE: database} if database else {}
-    web = [
-        *PYTHON, "-m", "uvicorn", "--factory", "flows.services.web:create", "--host", places.host,
-        "--port", str(places.web_port), "--log-level", "warning",
-    ]  # fmt: skip
+    uvicorn = [*PYTHON, "-m", "uvicorn", "--host", places.host, "--log-level", "warning", "--factory"]
+    server = [*uvicorn, "--port", str(places.port), "flows.services.prefect_api:create"]
+    settings = {"PREFECT__SERVER_FINAL": "1"} | ({_DATABASE: database} if database else {})
+    web = [*uvicorn, "--port", str(places.web_port), "flows.services.web:create"]
     return [
         Service("server", server, (local, places.port, "/api/health"), settings),
         Step("register", [*PYTHON, "-m", "flows.services.register"]),
@@ -174,12 +170,9 @@ def main(argv: list[str]) -> int:
     """``python -m flows.services.up HOST PORT WEB_PORT``: run them until SIGTERM."""
     import signal
 
-    from flows.services.embedded_api import begin_database
     from flows.services.supervisor import Supervisor
 
     database = os.environ.pop(_DATABASE, None)
-    if database is None:
-        begin_database(SecretStr(f"sqlite:///{os.environ['PREFECT_HOME']}/prefect.db"))
     places = Places(argv[0], int(argv[1]), int(argv[2]))
     supervisor = Supervisor(folder(), plan(places, database), places.addresses)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):

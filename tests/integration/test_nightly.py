@@ -13,8 +13,6 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.long
-
 QUICK = {"tasks": ["arithmetic/easy"], "num_problems": 4}
 AUTOMATION = "nanochat: evaluate a model that is published"
 

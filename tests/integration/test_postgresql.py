@@ -15,7 +15,7 @@ import pytest
 
 from deployments.postgresql import PostgreSQL
 
-pytestmark = [pytest.mark.long, pytest.mark.needs("postgresql")]
+pytestmark = pytest.mark.needs("postgresql")
 
 
 @pytest.fixture

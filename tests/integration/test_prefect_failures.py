@@ -17,8 +17,6 @@ from typing import Any
 import psutil
 import pytest
 
-pytestmark = pytest.mark.long
-
 KILLED = ("shards", "tokenizer", "tokenize-shard", "base", "eval-base", "sft", "rl", "report")
 FINISHED = ("shards", "tokenizer", "tokenize")
 

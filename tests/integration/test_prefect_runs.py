@@ -13,8 +13,6 @@ import pytest
 
 from flows.dag import STAGE_IDS
 
-pytestmark = pytest.mark.long
-
 # What the quick start tells people to type, word for word.
 _DOCS = Path(__file__).parents[2] / "docs"
 _PAGE = (_DOCS / "08_quickstart.md").read_text(encoding="utf-8")

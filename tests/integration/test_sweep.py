@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.long
-
 Command = Callable[..., subprocess.CompletedProcess[str]]
 SWEEP = ("sweep", "tiny", "--depths", "2", "3", "--set", "tokens_per_parameter=0.4", "--name", "series")
 FILES = {"sweep.json", "sweep.csv", "sweep.html", "sweep.png"}
