@@ -20,10 +20,11 @@ from artifacts.errors import ResourceError
 from flows.services.supervisor import Service, Step, Supervisor, end_descendants, held, read_state
 
 SERVING = """
-import subprocess, sys
+import subprocess, sys, threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 if "parent" in sys.argv:
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    threading.Thread(target=child.wait, daemon=True).start()  # as a worker takes note of a run's end
     open(sys.argv[3], "w").write(str(child.pid))
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
