@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections import deque
 from collections.abc import Callable
 
 from artifacts.redact import redact_text
@@ -16,6 +17,7 @@ _CONTROL = re.compile(
 _URGENT = re.compile(r"\b(?:WARN(?:ING)?|ERROR|CRITICAL|FATAL|Traceback)\b|^error:")
 _MAX_LINE_CHARS = 4000
 _MAX_LINES_A_RECORD = 200
+_LAST_LINES = 100
 _LONGEST_SECRET = 1000
 
 
@@ -42,14 +44,16 @@ class LineSplitter:
 class Coalescer:
     """Passes lines on in records: at most one a second, warnings and errors at once.
 
-    ``emit(text, urgent)`` gets the record; ``now`` is a clock in seconds.
+    ``emit(text, urgent)`` gets the record; ``now`` is a clock in seconds. Of a flood the middle is left out:
+    the last lines before a crash say why.
     """
 
     def __init__(
         self, emit: Callable[[str, bool], None], *, now: Callable[[], float] = time.monotonic
     ) -> None:
         self._emit, self._now = emit, now
-        self._lines: list[str] = []
+        self._first: list[str] = []
+        self._last_lines: deque[str] = deque()
         self._dropped = 0
         self._urgent = False
         self._last = -1.0
@@ -57,36 +61,38 @@ class Coalescer:
 
     def add(self, line: str) -> None:
         """Take one line; it is passed on now or with a later record."""
-        urgent = _URGENT.search(line) is not None
-        if len(self._lines) < _MAX_LINES_A_RECORD:
-            self._lines.append(line)
-        else:
-            self._dropped += 1
-            if urgent:
-                self._lines[-1] = line  # what is urgent is not what gets lost
-        self._urgent = self._urgent or urgent
+        self._last_lines.append(line)
+        if len(self._last_lines) > _LAST_LINES:
+            oldest = self._last_lines.popleft()
+            if len(self._first) < _MAX_LINES_A_RECORD - _LAST_LINES:
+                self._first.append(oldest)
+            else:
+                self._dropped += 1
+                if _URGENT.search(oldest):
+                    self._first[-1] = oldest  # what is urgent is not what gets lost
+        self._urgent = self._urgent or _URGENT.search(line) is not None
         self.tick()
 
     def tick(self) -> None:
         """Pass on what is due. A flood of warnings is held to ten records a second."""
         now = self._now()
         due = now - self._last >= 1.0
-        if self._lines and (due or (self._urgent and now - self._last_urgent >= 0.1)):
+        if self._last_lines and (due or (self._urgent and now - self._last_urgent >= 0.1)):
             self._flush(now)
 
     def close(self) -> None:
         """Pass on all that is left."""
-        if self._lines:
+        if self._last_lines:
             self._flush(self._now())
 
     def _flush(self, now: float) -> None:
-        if self._dropped:
-            self._lines.append(f"… {self._dropped} more lines, see the stage's log")
-        self._emit("\n".join(self._lines), self._urgent)
+        left_out = [f"… {self._dropped} more lines, see the stage's log"] if self._dropped else []
+        self._emit("\n".join([*self._first, *left_out, *self._last_lines]), self._urgent)
         self._last = now
         if self._urgent:
             self._last_urgent = now
-        self._lines, self._dropped, self._urgent = [], 0, False
+        self._first, self._dropped, self._urgent = [], 0, False
+        self._last_lines.clear()
 
 
 def _clean(raw: bytes) -> str:

@@ -156,17 +156,23 @@ def flood(lines: int, last: str = "last") -> list[tuple[str, bool]]:
     return sink.records[1:]
 
 
-def test_a_flood_is_cut_and_its_size_is_told() -> None:
+def test_the_middle_of_a_flood_is_left_out_and_its_size_is_told() -> None:
     ((text, urgent),) = flood(1000)
-    assert text.splitlines()[:2] == ["line 0", "line 1"]
-    assert text.splitlines()[199:] == ["line 199", "… 801 more lines, see the stage's log"]
+    lines = text.splitlines()
+    assert lines[:100] == [f"line {number}" for number in range(100)]
+    assert lines[100] == "… 801 more lines, see the stage's log"
+    assert lines[101:] == [*(f"line {number}" for number in range(901, 1000)), "last"]
     assert not urgent
 
 
-def test_an_error_at_the_end_of_a_flood_is_not_among_the_lost() -> None:
-    ((text, urgent),) = flood(1000, "ERROR: out of memory")
-    assert "ERROR: out of memory" in text.splitlines()
-    assert urgent
+@pytest.mark.parametrize("after", [0, 500])
+def test_an_error_in_a_flood_is_not_among_the_lost(after: int) -> None:
+    sink = Sink()
+    for line in ["first", *["line"] * 1000, "ERROR: out of memory", *["line"] * after]:
+        sink.coalescer.add(line)
+        sink.now += 1e-6
+    sink.coalescer.close()
+    assert any("ERROR: out of memory" in text.splitlines() and urgent for text, urgent in sink.records)
 
 
 def test_closing_passes_on_what_is_left_and_nothing_twice() -> None:
