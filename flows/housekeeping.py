@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from artifacts.errors import DataError
 from artifacts.retention import Rules
 from artifacts.store import Store
+from flows.params import OptionalText
 from flows.settings import Settings
 
 
@@ -22,7 +23,7 @@ class ServeCheckParams(BaseModel):
     model: str = Field("rl/demo@latest", title="Model", description="For example rl/demo@prod.")
     question: str = Field("What is 37 + 45?", min_length=1, title="Question")
     max_tokens: int = Field(256, ge=1, title="Tokens", description="The longest answer.")
-    store: str | None = Field(None, title="Store", description="URL or folder; default: $NANOCHAT_STORE.")
+    store: OptionalText = Field("", title="Store", description="URL or folder; default: $NANOCHAT_STORE.")
 
 
 class GcParams(BaseModel):
@@ -33,13 +34,13 @@ class GcParams(BaseModel):
     dry_run: bool = Field(True, title="Only say what would go")
     keep_last: int | None = Field(None, ge=1, title="Keep the last", description="Versions of each name.")
     keep_days: float | None = Field(None, ge=0, title="Keep days", description="What was stored since.")
-    store: str | None = Field(None, title="Store", description="URL or folder; default: $NANOCHAT_STORE.")
+    store: OptionalText = Field("", title="Store", description="URL or folder; default: $NANOCHAT_STORE.")
 
 
 @flow(name="serve-check", flow_run_name="{params.model}", persist_result=False)
 def serve_check(params: ServeCheckParams) -> str:
     """Load a model, ask it one question, and fail if its answer does not end."""
-    store = Store.open(params.store or "", create=False)
+    store = Store.open(params.store, create=False)
     ref, manifest = store.resolve(params.model)
     folder = store.checkout(manifest, Settings().views)
 
@@ -62,7 +63,7 @@ def serve_check(params: ServeCheckParams) -> str:
 @flow(name="gc", persist_result=False)
 def collect_garbage(params: GcParams) -> dict[str, Any]:
     """Remove from the store what nothing refers to any more, and old versions by rule."""
-    store = Store.open(params.store or "", create=False)
+    store = Store.open(params.store, create=False)
     report = store.gc(dry_run=params.dry_run, rules=Rules(params.keep_last, params.keep_days))
     said = {
         "dry run": report.dry_run, "versions expired": len(report.expired),

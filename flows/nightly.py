@@ -17,6 +17,7 @@ from artifacts.errors import UsageError
 from artifacts.ref import ArtifactRef
 from artifacts.store import Store
 from flows.evaluation import MODEL_KINDS, evaluation_builder, evaluation_work
+from flows.params import OptionalText
 from flows.picture import trend_markdown
 from flows.result import StageResult
 from flows.settings import Settings
@@ -36,7 +37,7 @@ class EvaluateParams(BaseModel):
     num_problems: int | None = Field(
         None, ge=1, title="Problems", description="Of each task; none: the usual."
     )
-    store: str | None = Field(None, title="Store", description="URL or folder; default: $NANOCHAT_STORE.")
+    store: OptionalText = Field("", title="Store", description="URL or folder; default: $NANOCHAT_STORE.")
 
 
 class NightlyParams(BaseModel):
@@ -59,13 +60,13 @@ class NightlyParams(BaseModel):
         0.01, ge=0, title="Bits per byte", description="A rise by more than this is a regression."
     )
     nights: int = Field(30, ge=2, title="Nights", description="How many to compare with and to draw.")
-    store: str | None = Field(None, title="Store", description="URL or folder; default: $NANOCHAT_STORE.")
+    store: OptionalText = Field("", title="Store", description="URL or folder; default: $NANOCHAT_STORE.")
 
 
 @flow(name="evaluate", flow_run_name="{params.model}", persist_result=False)
 def evaluate(params: EvaluateParams) -> dict[str, Any]:
     """Evaluate one model. What was evaluated before is found, not repeated."""
-    store = Store.open(params.store or "", create=False)
+    store = Store.open(params.store, create=False)
     with stopping_children():
         return _evaluated(store, params.model, "custom", params.tasks, params.num_problems).model_dump()
 
@@ -73,7 +74,7 @@ def evaluate(params: EvaluateParams) -> dict[str, Any]:
 @flow(name="nightly-eval", persist_result=False)
 def nightly_eval(params: NightlyParams) -> State[Any]:
     """Evaluate what the aliases point to and compare it with the nights before."""
-    store = Store.open(params.store or "", create=False)
+    store = Store.open(params.store, create=False)
     worse: list[Regression] = []
     with stopping_children():
         for ref in aliased(store, params):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from artifacts.errors import UsageError
 from artifacts.redact import redact_text
@@ -20,6 +20,9 @@ StageId = Literal[
     "sft", "eval-sft", "rl", "eval-rl", "report",
 ]  # fmt: skip
 Forced = StageId | Literal["evaluate", "tokenize-shard"]
+# In the form a text that may be left empty is a field; "str | None" would be a switch that hides one.
+OptionalText = Annotated[str, BeforeValidator(lambda value: value or "")]
+LastStage = Annotated[StageId, BeforeValidator(lambda value: value or "report")]
 
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
 
@@ -36,11 +39,11 @@ class PipelineParams(BaseModel):
     set: dict[str, Any] = Field(
         {}, title="Overrides", description="Dotted config key -> value, e.g. base.steps."
     )
-    name: str | None = Field(None, title="Name", description="Name of the artifacts; default: the preset's.")
-    store: str | None = Field(
-        None, title="Store", description="Store URL or folder; default: $NANOCHAT_STORE."
+    name: OptionalText = Field("", title="Name", description="Name of the artifacts; default: the preset's.")
+    store: OptionalText = Field(
+        "", title="Store", description="Store URL or folder; default: $NANOCHAT_STORE."
     )
-    until: StageId | None = Field(None, title="Until", description="Last stage to run; default: all.")
+    until: LastStage = Field("report", title="Until", description="Last stage to run.")
     force: list[Forced] = Field(
         [], title="Force", description="Stages to build again although they are cached."
     )
@@ -50,8 +53,8 @@ class PipelineParams(BaseModel):
 
     @field_validator("store")
     @classmethod
-    def _no_credentials(cls, value: str | None) -> str | None:
-        if value and urlsplit(value).password is not None:
+    def _no_credentials(cls, value: str) -> str:
+        if urlsplit(value).password is not None:
             raise ValueError("a store URL carries no credentials: put them in the environment")
         return value
 

@@ -40,7 +40,7 @@ def open_builder(params: PipelineParams, origin: Mapping[str, str] | None = None
     settings = Settings()
     resolution = Resolution(params.preset, params.set)
     return Builder(
-        store=Store.open(params.store or ""),
+        store=Store.open(params.store),
         settings=settings,
         configs=resolution.stages,
         name=segment(params.run_name, "name"),

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from artifacts.errors import UsageError
 from artifacts.paths import segment
 from artifacts.redact import redact_text
-from flows.params import PipelineParams
+from flows.params import OptionalText, PipelineParams
 from nanochat.config.derive import scaling_parameters
 from nanochat.config.pipeline import Resolution
 from nanochat.model.cost import flops_per_token
@@ -55,9 +55,9 @@ class SweepParams(BaseModel):
         2, ge=1, le=64, title="At once",
         description="Models trained side by side where work pools take them; else they follow each other.",
     )  # fmt: skip
-    name: str | None = Field(None, title="Name", description="Name of the artifacts; default: the preset's.")
-    store: str | None = Field(
-        None, title="Store", description="Store URL or folder; default: $NANOCHAT_STORE."
+    name: OptionalText = Field("", title="Name", description="Name of the artifacts; default: the preset's.")
+    store: OptionalText = Field(
+        "", title="Store", description="Store URL or folder; default: $NANOCHAT_STORE."
     )
 
     @field_validator("depths")
@@ -72,8 +72,8 @@ class SweepParams(BaseModel):
 
     @field_validator("store")
     @classmethod
-    def _no_credentials(cls, value: str | None) -> str | None:
-        if value and urlsplit(value).password is not None:
+    def _no_credentials(cls, value: str) -> str:
+        if urlsplit(value).password is not None:
             raise ValueError("a store URL carries no credentials: put them in the environment")
         return value
 

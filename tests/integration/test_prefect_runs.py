@@ -114,6 +114,14 @@ def test_a_bad_parameter_is_refused_before_anything_runs(server: Any) -> None:
     assert "prest" in done.stdout + done.stderr
 
 
+def test_a_wrong_override_ends_the_run_in_one_line_before_anything_is_built(server: Any) -> None:
+    failed = server.run("pipeline", preset="tiny", set={"base.stepz": 1})
+    assert failed["state_name"] == "Failed"
+    assert "base.stepz" in failed["state"]["message"]
+    assert "base.steps" in failed["state"]["message"]
+    assert server.tasks(failed["id"]) == []
+
+
 def test_a_model_that_does_not_end_fails_its_check(server: Any, run_ids: list[str]) -> None:
     failed = server.run("serve-check", model="rl/tiny", max_tokens=3)
     assert failed["state_name"] == "Failed"
@@ -125,11 +133,12 @@ def test_gc_says_what_it_found(server: Any, run_ids: list[str]) -> None:
     assert {"what": "dry run", "value": True} in json.loads(server.artifacts()["gc"]["data"])
 
 
-def test_the_form_offers_the_presets(server: Any) -> None:
+def test_the_form_offers_presets_and_stages_as_choices_and_texts_as_fields(server: Any) -> None:
     schema = server.deployment("pipeline")["parameter_openapi_schema"]
-    assert {"tiny", "demo", "speedrun"} <= set(
-        schema["definitions"]["PipelineParams"]["properties"]["preset"]["enum"]
-    )
+    fields = schema["definitions"]["PipelineParams"]["properties"]
+    assert {"tiny", "demo", "speedrun"} <= set(fields["preset"]["enum"])
+    assert fields["until"]["enum"] == list(STAGE_IDS)
+    assert [fields[name]["type"] for name in ("name", "store")] == ["string", "string"]
 
 
 @pytest.mark.needs("chromium")
