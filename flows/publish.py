@@ -77,13 +77,17 @@ class PrefectObserver(Observer):
         said = linked(result.artifact, self._web_url) if result.artifact else None
         table = metrics_table(result)
         self._try(lambda: create_table_artifact(key=f"{self._key}-metrics", table=table, description=said))
-        text = lineage_markdown(result, self._parents, self._web_url)
-        self._try(lambda: create_markdown_artifact(key=f"{self._key}-lineage", markdown=text))
+        lineage = {
+            "key": f"{self._key}-lineage", "description": f"inputs of {self._title}",
+            "markdown": lineage_markdown(result, self._parents, self._web_url),
+        }  # fmt: skip
+        self._try(lambda: create_markdown_artifact(**lineage))
 
     def draw(self, records: Iterable[dict[str, Any]]) -> None:
         """Publish the curves under one key, replacing the last ones."""
         if (markdown := curve_markdown(records, self._title)) is not None:
-            create_markdown_artifact(key=f"{self._key}-loss", markdown=markdown)
+            title = f"curves of {self._title}"
+            create_markdown_artifact(key=f"{self._key}-loss", markdown=markdown, description=title)
 
     def _start_progress(self) -> None:
         made = create_progress_artifact(progress=0.0, key=f"{self._key}-progress", description=self._title)
@@ -168,7 +172,8 @@ def publish_run(name: str, results: list[StageResult], report: Path | None, web_
     text = run_markdown(results, report, web_url)
     try:
         create_table_artifact(key=f"{key}-run", table=run_table(results), description=f"report: {report}")
-        create_markdown_artifact(key=f"{key}-artifacts", markdown=text)
+        links = f"what {name} made, with links"
+        create_markdown_artifact(key=f"{key}-artifacts", markdown=text, description=links)
     except Exception as error:
         get_run_logger().warning("the run's table was not published: %s", error)
 
