@@ -88,7 +88,8 @@ def test_curves_are_published_again_at_most_once_a_minute(prefect: Prefect, reco
         prefect.now = float(second)
         observer.tick("base", records)
     curves = [values for kind, values in prefect.made if kind == "markdown"]
-    assert curves == [{"key": "demo-base-loss", "markdown": "6 of base of demo"}] * 3
+    wanted = {"key": "demo-base-loss", "description": "curves of base of demo"}
+    assert curves == [{**wanted, "markdown": "6 of base of demo"}] * 3
 
 
 def test_a_short_stage_gets_its_curve_when_it_ends(prefect: Prefect, records: Path) -> None:
