@@ -64,7 +64,7 @@ class PackedLoader:
         raise NotImplementedError
 
     def next(self, into: tuple[torch.Tensor, torch.Tensor] | None = None) -> Batch:
-        """This rank's rows of the next global batch, in new tensors or in the two of ``into`` (on the CPU)."""
+        """This rank's rows of the next global batch, in new tensors or in the two of ``into`` (CPU)."""
         count = self._batch * self._world_size
         rows = [self._packer.next_row() for _ in range(count)][self._rank :: self._world_size]
         ids_BC, targets_BC = self.tokens(rows)

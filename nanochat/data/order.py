@@ -47,4 +47,6 @@ class DocumentOrder:
 
     def _inside(self, epoch: int, index: int) -> np.ndarray:
         block = np.array(self._blocks[index])
-        return np.random.default_rng([self.seed, epoch, index + 1]).permutation(block) if self.shuffle else block
+        return (
+            np.random.default_rng([self.seed, epoch, index + 1]).permutation(block) if self.shuffle else block
+        )

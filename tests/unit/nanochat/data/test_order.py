@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from nanochat.data.order import DocumentOrder
 
+
 def visited(order: DocumentOrder, epoch: int, start: int = 0) -> list[int]:
     blocks = list(order.epoch(epoch, start))
     assert all(len(block) for block in blocks)

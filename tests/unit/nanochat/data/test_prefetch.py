@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import threading
 from collections.abc import Callable
 
@@ -94,6 +95,7 @@ def test_a_forked_child_goes_on_by_itself() -> None:
     assert_same(ahead.next(), plain.next())
     child = os.fork()
     if not child:
+        signal.alarm(20)  # rather than waiting for ever for a thread that the child does not have
         try:
             for _ in range(4):
                 assert_same(ahead.next(), plain.next())
