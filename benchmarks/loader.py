@@ -40,9 +40,7 @@ def documents(folder: Path, max_bytes: int) -> Iterator[str]:
     from nanochat.data.shards import read_shard
 
     lengths = np.random.default_rng(0)
-    files = sorted((folder / "pretrain").glob("shard_*.parquet"))[:-1] or [
-        folder / "pretrain/shard_00000.parquet"
-    ]
+    files = sorted((folder / "pretrain").glob("shard_*.parquet"))[:-1]  # the last one is for validation
     text, size = "", 0
     for group in (group for file in files for group in read_shard(file)):
         text += "\n\n".join(group)

@@ -61,7 +61,7 @@ def main(checkout: str, vocabulary: str, batch: int, seq_len: int) -> None:
     def about() -> dict[str, Any]:
         """What is cropped, of a loader of its own: what it drew, less what it holds and what it gave."""
         counted = make(Counting(encoding, "<|bos|>"), batch, seq_len, "train", device="cpu")
-        for _ in range(batches := 1000):
+        for _ in range(batches := 400):
             next(counted)
         used = batches * batch * (seq_len + 1)
         left = sum(map(len, counted.gi_frame.f_locals["doc_buffer"]))

@@ -96,7 +96,7 @@ class PackedLoader:
 
 
 class PretrainLoader(PackedLoader):
-    """Rows of documents, each behind a BOS, best fit first, the last one cut: no padding at all.
+    """Rows of documents, each behind a BOS, packed by best fit, the last one cut: no padding at all.
 
     ``tokens_dir`` is a tokens artifact. ``crop``: what becomes of the rest of a document that was cut;
     carried on, it begins with a BOS again. Ledger tokens include the first BOS of each document.
@@ -147,7 +147,7 @@ class PretrainLoader(PackedLoader):
 
 
 class ConversationLoader(PackedLoader):
-    """Rows of whole conversations, best fit first, padded with ``pad`` (never a target).
+    """Rows of whole conversations, packed by best fit, padded with ``pad`` (never a target).
 
     ``rows`` are (ids, mask) as rendered, BOS first. ``masked`` trains on tokens whose mask is 1, else on
     all. A conversation longer than a row is truncated to it. One without any target inside a row teaches
