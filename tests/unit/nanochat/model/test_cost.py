@@ -17,7 +17,7 @@ SHAPES = {
     "odd": {"depth": 5, "width": 96, "num_heads": 6, "num_kv_heads": 2, "vocab_size": 301, "seq_len": 640},
 }
 SWITCHES = {
-    "current": {}, "classic": ARCHITECTURES["classic"], "bare": {"residual_scalars": False, "backout": False},
+    "current": {}, "hf": ARCHITECTURES["hf"], "bare": {"residual_scalars": False, "backout": False},
 }  # fmt: skip
 
 
@@ -44,7 +44,7 @@ def test_what_scaling_rules_count_is_matrices_and_head() -> None:
 
 def test_flops_are_those_of_every_product_that_the_model_forms(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forward, where every layer sees everything; backward costs twice as much."""
-    config, products = ModelConfig(**SHAPES["odd"], **ARCHITECTURES["classic"]), []
+    config, products = ModelConfig(**SHAPES["odd"], **ARCHITECTURES["hf"]), []
     attend = F.scaled_dot_product_attention
 
     def attention(q: Tensor, k: Tensor, v: Tensor, **options: object) -> Tensor:
