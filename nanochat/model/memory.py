@@ -11,7 +11,7 @@ numbers of b bytes unless they say bytes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from nanochat.config.model import ModelConfig
 from nanochat.model.cost import VALUE_GATE_CHANNELS, gated_layers, parameters
@@ -90,19 +90,13 @@ def training_memory(model: ModelConfig, batch: Batch) -> Memory:
     )
 
 
-def largest_rows(model: ModelConfig, batch: Batch, memory_bytes: float) -> int:
-    """The largest power of two of rows whose peak fits; 0 if one row does not."""
-    rows = 1
-    if not _fits(model, batch, rows, memory_bytes):
-        return 0
-    while _fits(model, batch, 2 * rows, memory_bytes):
-        rows *= 2
-    return rows
-
-
-def _fits(model: ModelConfig, batch: Batch, rows: int, memory_bytes: float) -> bool:
-    candidate = Batch(rows, batch.passes, batch.ranks, batch.number_bytes, batch.checkpointing)
-    return training_memory(model, candidate).peak <= memory_bytes
+def largest_rows(model: ModelConfig, batch: Batch, most: int, memory_bytes: float) -> int:
+    """The largest power of two of rows, at most ``most``, whose peak fits; 0 if one row does not."""
+    sizes = [2**power for power in range(most.bit_length())]
+    fitting = [
+        rows for rows in sizes if training_memory(model, replace(batch, rows=rows)).peak <= memory_bytes
+    ]
+    return max(fitting, default=0)
 
 
 def _share(size: int, batch: Batch) -> int:

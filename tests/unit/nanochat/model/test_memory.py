@@ -176,6 +176,7 @@ def test_ranks_share_the_optimizer_and_nothing_else() -> None:
 def test_the_largest_batch_fits_and_twice_as_much_does_not() -> None:
     config, batch = ModelConfig(**SHAPE), Batch(1)
     peak = training_memory(config, Batch(16)).peak
-    assert largest_rows(config, batch, peak) == 16
-    assert largest_rows(config, batch, peak - 1) == 8
-    assert largest_rows(config, batch, 1e6) == 0
+    assert largest_rows(config, batch, 1000, peak) == 16
+    assert largest_rows(config, batch, 1000, peak - 1) == 8
+    assert largest_rows(config, batch, 1000, 1e6) == 0
+    assert largest_rows(config, batch, 5, peak) == 4
