@@ -45,6 +45,11 @@ def lr_find_config(base: Any, ramp: dict[str, Any]) -> LRFindConfig:
     """The test of a base stage's model. Fields that the ramp replaces do not count, so they are at their defaults."""
     optim = base.optim.model_dump(exclude={"lr_scale", "schedule"})
     shared = {name: getattr(base, name) for name in ("batch_tokens", "micro_batch", "dtype", "seed")}
-    values = {**shared, "shuffle_buffer": base.shuffle_buffer, "model": base.model.model_dump(), "optim": optim}
+    values = {
+        **shared,
+        "shuffle_buffer": base.shuffle_buffer,
+        "model": base.model.model_dump(),
+        "optim": optim,
+    }
     config: LRFindConfig = validated("", LRFindConfig, {**values, **ramp})
     return config

@@ -42,7 +42,9 @@ def lr_find(
         lr_scale at the last step; default 100.
     """
     params = build_params(preset, overrides=overrides or [], name=name, store=store)
-    ramp = {key: value for key, value in (("steps", steps), ("low", low), ("high", high)) if value is not None}
+    ramp = {
+        key: value for key, value in (("steps", steps), ("low", low), ("high", high)) if value is not None
+    }
     with interruptible():
         builder, result = find_lr(params, ramp, TerminalObserver())
     found = jsonlib.loads((builder.checkout(result) / "lr_find.json").read_text(encoding="utf-8"))

@@ -66,7 +66,9 @@ class Memory:
 
     def parts(self) -> dict[str, int]:
         """Name -> bytes of every part, in order."""
-        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "accumulates"}
+        return {
+            field.name: getattr(self, field.name) for field in fields(self) if field.name != "accumulates"
+        }
 
 
 def training_memory(model: ModelConfig, batch: Batch) -> Memory:
