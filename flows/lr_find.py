@@ -42,7 +42,7 @@ def find_lr(params: PipelineParams, ramp: dict[str, Any], observer: Observer) ->
 
 
 def lr_find_config(base: Any, ramp: dict[str, Any]) -> LRFindConfig:
-    """The test of a base stage's model. Fields that the ramp replaces do not count, so they are at their defaults."""
+    """The test of a base stage's model. What the ramp replaces is at its default: it changes nothing."""
     optim = base.optim.model_dump(exclude={"lr_scale", "schedule"})
     shared = {name: getattr(base, name) for name in ("batch_tokens", "micro_batch", "dtype", "seed")}
     values = {

@@ -152,7 +152,8 @@ def _show(found: dict[str, Any]) -> None:
             ("tokens", f"{tokens:,} ({tokens / found['scaling_parameters']:.3g} per scaling parameter)"),
             ("steps", f"{found['steps']:,} of {found['batch_tokens']:,} tokens"),
             ("FLOPs", f"{found['flops']:.3g}"),
-            ("on", f"{found['gpus']} x {gpu['name']}, {found['mfu']:.0%} of {gpu['peak_flops'] / 1e12:g} TFLOPS"),
+            ("on", f"{found['gpus']} x {gpu['name']},"
+             f" {found['mfu']:.0%} of {gpu['peak_flops'] / 1e12:g} TFLOPS"),
             ("tokens per second", f"{found['tokens_per_second']:,.0f}"),
             ("time", duration(found["seconds"])),
             ("price", f"${found['dollars']:,.2f} at ${gpu['dollars_per_hour']:.2f} an hour and GPU"),

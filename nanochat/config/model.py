@@ -12,7 +12,7 @@ MIN_WIDTH = 24
 
 Architecture = Literal["current", "hf"]
 
-# "current" is nanochat of July 2026; "hf" that of December 2025, which transformers has as NanoChatForCausalLM.
+# "current" is nanochat of July 2026; "hf" that of December 2025, transformers' NanoChatForCausalLM.
 ARCHITECTURES: dict[str, dict[str, Any]] = {
     "current": {},
     "hf": {

@@ -34,7 +34,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes by part. ``layer``: a layer computed again where activations are checkpointed, with its gradients."""
+    """Bytes by part. ``layer``: one computed again where activations are checkpointed, with its gradients."""
 
     weights: int
     gradients: int

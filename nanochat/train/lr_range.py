@@ -42,7 +42,7 @@ def range_test(
     world_size: int,
     noted: Callable[[int, float, float], None],
 ) -> LRCurve:
-    """Train ``model`` in place for up to ``steps`` steps of ``passes`` batches, with the optimizer's own ramp.
+    """Train ``model`` in place for up to ``steps`` steps of ``passes`` batches, by the optimizer's ramp.
 
     It ends at a loss that is not finite, or once all that was gained is lost again. ``noted`` is told of
     every step: step, multiplier, loss. Collective over ranks.

@@ -35,10 +35,8 @@ def test_on_the_real_tokens_of_a_run(nanochat: Nanochat, own_home: Path) -> None
 
 def test_what_the_ramp_replaces_does_not_make_it_another_test() -> None:
     plain = lr_find_config(resolve("tiny")["base"], {})
-    other = lr_find_config(
-        resolve("tiny", {"base.optim.lr_scale": 7, "base.steps": 9, "base.optim.schedule.warmup_steps": 3})["base"],
-        {},
-    )  # fmt: skip
+    replaced = {"base.optim.lr_scale": 7, "base.steps": 9, "base.optim.schedule.warmup_steps": 3}
+    other = lr_find_config(resolve("tiny", replaced)["base"], {})
     assert plain == other
     assert plain != lr_find_config(resolve("tiny", {"base.optim.matrix_lr": 0.1})["base"], {})
     assert plain != lr_find_config(resolve("tiny")["base"], {"steps": 50})

@@ -99,5 +99,6 @@ def test_the_current_model_has_what_theirs_lacks() -> None:
         except (KeyError, ValueError):
             lacking.add(name.split(".")[0])
     assert lacking == {
-        "value_embeddings", "residual_scale", "skip_scale", "smear_gate", "smear_scale", "backout_scale", "blocks",
+        "value_embeddings", "residual_scale", "skip_scale", "smear_gate", "smear_scale", "backout_scale",
+        "blocks",
     }  # fmt: skip
