@@ -23,7 +23,7 @@ TINY = Preset(
     "every stage for real in about a minute on 2 cores; learns nothing worth chatting with",
     {
         "depth": 2, "aspect_ratio": 16, "head_dim": 16, "seq_len": 128, "vocab_size": 512, "micro_batch": 4,
-        "dtype": "float32", "window_pattern": "SL", "overlap": True,
+        "dtype": "float32", "overlap": True,
         "shards.packages": ["json", "textwrap", "string", "random"], "shards.shard_bytes": 60_000,
         "base.steps": 6, "base.batch_tokens": 512, "base.val_tokens": 2048, "base.eval_every": 3,
         "base.optim.lr_scale": 0.3,

@@ -6,6 +6,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("flows.cli.run:run", "Train a model, or the part of it that is not built yet."),
     "plan": ("flows.cli.plan:plan", "Say what is cached, what would run, and why."),
     "sweep": ("flows.cli.sweep:sweep", "Train models of many sizes and fit how loss follows compute."),
+    "calc": ("flows.cli.calc:calc", "Compute what a model has, takes and costs."),
+    "lr-find": ("flows.cli.lr_find:lr_find", "Find the learning rate at which a fresh model learns fastest."),
     "presets": ("flows.cli.presets:presets", "List the presets."),
     "chat": ("flows.cli.chat:chat", "Talk to a model."),
     "eval": ("flows.cli.evaluate:evaluate", "Evaluate a model."),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from nanochat.config.base import Config
 from nanochat.config.model import ARCHITECTURES, Architecture, ModelConfig
@@ -23,7 +23,9 @@ class Dials(Config):
     depth: int = Field(
         12, ge=1, le=128, description="the one dial: layers, and from them width, tokens, rates"
     )
-    architecture: Architecture = Field("current", description="current: July 2026; classic: December 2025")
+    arch: Architecture = Field(
+        "current", description="current: July 2026; hf: December 2025, as in Hugging Face transformers"
+    )
     aspect_ratio: int = Field(64, ge=1, description="width per layer of depth, before rounding up to heads")
     head_dim: int = Field(128, ge=8, multiple_of=2, description="channels of one attention head")
     seq_len: int = Field(2048, ge=16, description="training context in tokens")
@@ -40,6 +42,12 @@ class Dials(Config):
     )
     seed: int = Field(42, ge=0, description="seed of data order, weights and sampling")
     dtype: str = Field("auto", pattern="^(auto|float32|bfloat16)$", description="compute dtype")
+
+    @model_validator(mode="after")
+    def _hf_sees_everything(self) -> Dials:
+        if self.arch == "hf" and "S" in (self.window_pattern or ""):
+            raise ValueError(f"arch=hf has no short windows, window_pattern is {self.window_pattern}")
+        return self
 
 
 class Derived:
@@ -58,7 +66,7 @@ def model_shape(dials: Dials) -> ModelConfig:
     """The model of ``depth``: width = aspect x depth rounded up to whole heads, heads = width / head_dim."""
     width = math.ceil(dials.depth * dials.aspect_ratio / dials.head_dim) * dials.head_dim
     heads = width // dials.head_dim
-    switches = dict(ARCHITECTURES[dials.architecture])
+    switches = dict(ARCHITECTURES[dials.arch])
     if dials.window_pattern:
         switches["window_pattern"] = dials.window_pattern
     return ModelConfig(

@@ -10,12 +10,12 @@ from nanochat.config.base import Config
 
 MIN_WIDTH = 24
 
-Architecture = Literal["current", "classic"]
+Architecture = Literal["current", "hf"]
 
-# "current" is nanochat of July 2026, "classic" that of December 2025: what differs between the two.
+# "current" is nanochat of July 2026; "hf" that of December 2025, transformers' NanoChatForCausalLM.
 ARCHITECTURES: dict[str, dict[str, Any]] = {
     "current": {},
-    "classic": {
+    "hf": {
         "value_embeddings": False, "residual_scalars": False, "smear": False, "backout": False,
         "qk_scale": 1.0, "rope_base": 10_000.0, "embedding_std": 1.0, "mlp_init_scale": 1.0,
         "window_pattern": "L",

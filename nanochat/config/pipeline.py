@@ -136,9 +136,10 @@ def validated(prefix: str, config_type: type[Any], values: dict[str, Any]) -> An
         raise UsageError(f"unknown key {name!r}", suggestion(name, known))
     if first["type"] == "missing":
         raise UsageError(f"{name} is not set", f"--set {name}=VALUE")
-    raise UsageError(
-        f"{name or prefix.rstrip('.')} = {first['input']!r}: {first['msg']}", "change it with --set"
-    )
+    said, where = first["msg"], name or prefix.rstrip(".")
+    if where:
+        raise UsageError(f"{where} = {first['input']!r}: {said}", "change it with --set")
+    raise UsageError(said.removeprefix("Value error, "), "change it with --set")
 
 
 def _fields_at(config_type: type[BaseModel], path: list[str]) -> list[str]:

@@ -1,6 +1,7 @@
-"""What a model costs, computed from its shape alone: parameters by group, and FLOPs a training token.
+"""What a model costs, computed from its shape alone: parameters, FLOPs, bytes, hours and dollars.
 
-Nothing is built and torch is not loaded; a test holds the counts equal to the real model's.
+Nothing is built and torch is not loaded; a test holds the counts equal to the real model's. Memory of a
+training step is in ``memory.py``, what GPUs can do in ``hardware.py``.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ class Parameters:
 
     embedding: int
     value_embeddings: int
-    matrices: int
+    attention: int
+    mlp: int
     gates: int
     head: int
     scalars: int
@@ -30,6 +32,11 @@ class Parameters:
         return sum(astuple(self))
 
     @property
+    def matrices(self) -> int:
+        """Those of the blocks."""
+        return self.attention + self.mlp
+
+    @property
     def multiplying(self) -> int:
         """Those that every token is multiplied with."""
         return self.matrices + self.gates + self.head
@@ -38,16 +45,22 @@ class Parameters:
 def parameters(model: ModelConfig) -> Parameters:
     """The parameters of a model of this shape."""
     kv_width = model.num_kv_heads * model.head_dim
-    gated = sum(model.has_value_embedding(layer) for layer in range(model.depth))
+    gated = gated_layers(model)
     table = model.padded_vocab_size
     return Parameters(
         embedding=table * model.width,
         value_embeddings=gated * table * kv_width,
-        matrices=model.depth * (10 * model.width**2 + 2 * model.width * kv_width),
+        attention=model.depth * 2 * model.width * (model.width + kv_width),
+        mlp=model.depth * 8 * model.width**2,
         gates=gated * VALUE_GATE_CHANNELS * model.num_kv_heads + (SMEAR_CHANNELS if model.smear else 0),
         head=table * model.width,
         scalars=(2 * model.depth if model.residual_scalars else 0) + model.smear + model.backout,
     )
+
+
+def gated_layers(model: ModelConfig) -> int:
+    """How many layers have value embeddings."""
+    return sum(model.has_value_embedding(layer) for layer in range(model.depth))
 
 
 def flops_per_token(model: ModelConfig) -> int:
@@ -59,3 +72,24 @@ def flops_per_token(model: ModelConfig) -> int:
     """
     attention = sum(12 * model.width * model.window(layer) for layer in range(model.depth))
     return 6 * parameters(model).multiplying + attention
+
+
+def kv_cache_bytes(model: ModelConfig, rows: int, tokens: int, number_bytes: int) -> int:
+    """Bytes of a cache for ``rows`` sequences of ``tokens``: keys and values, and what smear remembers."""
+    kept = 2 * model.depth * model.num_kv_heads * model.head_dim * tokens + model.width
+    return rows * (kept * number_bytes + 8)  # 8: the length
+
+
+def mfu(model: ModelConfig, tokens_per_second: float, peak_flops: float, gpus: int = 1) -> float:
+    """Model FLOPs utilisation: the share of the peak of all GPUs that goes into the model's own FLOPs."""
+    return flops_per_token(model) * tokens_per_second / (peak_flops * gpus)
+
+
+def training_seconds(flops: float, peak_flops: float, gpus: int, mfu: float) -> float:
+    """How long that many FLOPs take at this utilisation; evaluations and checkpoints come on top."""
+    return flops / (peak_flops * gpus * mfu)
+
+
+def dollars(seconds: float, gpus: int, dollars_per_hour: float) -> float:
+    """What the GPUs cost for that long."""
+    return seconds / 3600 * gpus * dollars_per_hour

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from artifacts.errors import UsageError
+from nanochat.config.model import ARCHITECTURES
 from nanochat.config.pipeline import Resolution, resolve
 from nanochat.presets import PRESETS
 
@@ -31,6 +32,13 @@ def test_depth_reaches_the_model() -> None:
     assert resolve("tiny", {"depth": 3})["base"].model.depth == 3
 
 
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_can_be_the_model_that_transformers_knows(preset: str) -> None:
+    model = resolve(preset, {"arch": "hf"})["base"].model
+    assert {name: getattr(model, name) for name in ARCHITECTURES["hf"]} == ARCHITECTURES["hf"]
+    assert all(model.window(layer) == model.seq_len for layer in range(model.depth))
+
+
 def test_evaluate_means_all_evaluations_and_a_full_name_one() -> None:
     stages = resolve("tiny", {"evaluate.num_problems": 9, "eval-rl.num_problems": 11})
     assert (stages["eval-sft"].num_problems, stages["eval-rl"].num_problems) == (9, 11)
@@ -49,6 +57,7 @@ def test_evaluate_means_all_evaluations_and_a_full_name_one() -> None:
         ({"base.model.width": 33}, "width 33"),
         ({"vocab_size": 5}, "vocab_size = 5"),
         ({"tokenizer.vocab_size": 400}, "set both at once: --set vocab_size=N"),
+        ({"arch": "hf", "window_pattern": "SL"}, "arch=hf has no short windows, window_pattern is SL"),
         ({"base.model.width": 16}, "width 16 is less than 24"),
         ({"base.shuffle_buffer": 3001}, "base.shuffle_buffer = 3001"),
         ({"sft.batch_tokens": 500}, "sft.batch_tokens = 500 is not a multiple of"),

@@ -41,8 +41,8 @@ def test_parameters_equal_the_published_table(depth: int, total: float, scaling:
     assert scaling_parameters(config) == pytest.approx(scaling, rel=2e-3)
 
 
-def test_classic_architecture_has_exactly_its_published_parameters() -> None:
-    config = model_shape(Dials(depth=20, architecture="classic", vocab_size=65536))
+def test_the_model_of_december_2025_has_exactly_its_published_parameters() -> None:
+    config = model_shape(Dials(depth=20, arch="hf", vocab_size=65536))
     with torch.device("meta"):
         assert sum(p.numel() for p in GPT(config).parameters()) == 560_988_160
 

@@ -1,0 +1,178 @@
+"""``nanochat calc``: what a model has, takes and costs, before anything is spent."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from artifacts.errors import UsageError
+from flows.cli.options import Json, Overrides
+from flows.cli.output import print_json, print_table
+from flows.params import parse_overrides
+from flows.suggest import unknown
+from nanochat.config.derive import scaling_parameters
+from nanochat.config.pipeline import Resolution
+from nanochat.model.cost import (
+    dollars,
+    flops_per_token,
+    kv_cache_bytes,
+    parameters,
+    training_seconds,
+)
+from nanochat.model.hardware import GPU, GPUS
+from nanochat.model.memory import Batch, largest_rows, training_memory
+from nanochat.report.formatting import duration, size
+
+SPARE = 0.2  # of a GPU's memory, for what the memory model does not see
+RULES_ONLY = "miniseries"  # the preset that sets nothing but a depth
+MEMORY_PARTS = {
+    "weights": "weights, fp32", "gradients": "gradients, fp32", "muon_momentum": "Muon momentum",
+    "muon_variance": "NorMuon variance", "adamw_moments": "AdamW moments",
+    "casts": "matrices in the compute type", "activations": "activations", "loss": "loss: logits, gradients",
+    "layer": "a layer computed again", "update": "Muon at work (instead of activations and loss)",
+}  # fmt: skip
+
+
+def calc(
+    preset: str | None = None,
+    /,
+    *,
+    depth: int | None = None,
+    overrides: Overrides = None,
+    gpu: str = "h100",
+    gpus: int | None = None,
+    mfu: float = 0.5,
+    price: float | None = None,
+    peak_tflops: float | None = None,
+    memory_gb: float | None = None,
+    checkpointing: Annotated[bool, Parameter(negative="")] = False,
+    json: Json = False,
+) -> int:
+    """Compute parameters, FLOPs, time, price and memory of pretraining a model. Nothing is built.
+
+    Parameters
+    ----------
+    preset
+        Which model; nanochat presets lists them. Without it: what follows from --depth alone.
+    depth
+        Layers, instead of the preset's.
+    gpu
+        a100, h100, h200, b200 or 4090.
+    gpus
+        How many; default: the preset's.
+    mfu
+        Share of the GPUs' bf16 peak that training reaches. nanochat measured 0.41 at depth 12, 0.48 at 24.
+    price
+        Dollars an hour of one GPU; the defaults are a guess.
+    peak_tflops
+        The GPU's dense bf16 peak, if it is another GPU.
+    memory_gb
+        The GPU's memory, likewise.
+    checkpointing
+        Keep only the input of each layer, and compute the layer again for its gradients.
+    """
+    if preset is None and depth is None:
+        raise UsageError("of which model?", "nanochat calc d12, or nanochat calc --depth 12")
+    values = parse_overrides(overrides or [])
+    values |= {key: value for key, value in (("depth", depth), ("nproc", gpus)) if value is not None}
+    resolution = Resolution(preset or RULES_ONLY, values)
+    card = _card(gpu, price, peak_tflops, memory_gb)
+    if not 0 < mfu <= 1:
+        raise UsageError(f"--mfu {mfu:g}", "a share of the peak, above 0 and at most 1")
+    found = estimate(resolution, card, mfu, checkpointing=checkpointing)
+    if json:
+        print_json(found)
+    else:
+        _show(found)
+    return 0
+
+
+def estimate(resolution: Resolution, gpu: GPU, mfu: float, *, checkpointing: bool = False) -> dict[str, Any]:
+    """Everything that ``calc`` says of pretraining on ``nproc`` GPUs, as JSON values."""
+    base: Any = resolution.stages["base"]
+    model, gpus = base.model, resolution.dials.nproc
+    per_token, tokens = flops_per_token(model), base.steps * base.batch_tokens
+    seconds = training_seconds(per_token * tokens, gpu.peak_flops, gpus, mfu)
+    rows_a_step = base.batch_tokens // (model.seq_len * gpus)
+    batch = Batch(
+        rows=base.micro_batch, passes=rows_a_step // base.micro_batch,
+        ranks=gpus, number_bytes=4 if base.dtype == "float32" else 2, checkpointing=checkpointing,
+    )  # fmt: skip
+    memory, usable = training_memory(model, batch), (1 - SPARE) * gpu.memory_bytes
+    counted = parameters(model)
+    return {
+        "model": model.model_dump(), "parameters": {**asdict(counted), "total": counted.total},
+        "scaling_parameters": scaling_parameters(model), "flops_per_token": per_token,
+        "tokens": tokens, "steps": base.steps, "batch_tokens": base.batch_tokens,
+        "flops": per_token * tokens, "gpu": asdict(gpu), "gpus": gpus, "mfu": mfu,
+        "tokens_per_second": tokens / seconds, "seconds": seconds,
+        "dollars": dollars(seconds, gpus, gpu.dollars_per_hour),
+        "micro_batch": batch.rows, "memory": {**memory.parts(), "peak": memory.peak},
+        "fits": memory.peak <= usable,
+        "largest_micro_batch": {
+            "plain": largest_rows(model, replace(batch, checkpointing=False), rows_a_step, usable),
+            "checkpointing": largest_rows(model, replace(batch, checkpointing=True), rows_a_step, usable),
+        },
+        "kv_cache_bytes_per_token": kv_cache_bytes(model, 1, 2, batch.number_bytes)
+        - kv_cache_bytes(model, 1, 1, batch.number_bytes),
+    }  # fmt: skip
+
+
+def _card(name: str, price: float | None, peak_tflops: float | None, memory_gb: float | None) -> GPU:
+    if name not in GPUS:
+        raise unknown("GPU", name, GPUS)
+    for option, value in (("price", price), ("peak-tflops", peak_tflops), ("memory-gb", memory_gb)):
+        if value is not None and not 0 < value < float("inf"):
+            raise UsageError(f"--{option} {value:g}", "a number above 0")
+    card = GPUS[name]
+    return GPU(
+        card.name, peak_tflops * 1e12 if peak_tflops else card.peak_flops,
+        round(memory_gb * 1e9) if memory_gb else card.memory_bytes, price or card.dollars_per_hour,
+    )  # fmt: skip
+
+
+def _show(found: dict[str, Any]) -> None:
+    model, gpu, total = found["model"], found["gpu"], found["parameters"]["total"]
+    print(
+        f"depth {model['depth']}, width {model['width']}, {model['num_heads']} heads,"
+        f" vocabulary {model['vocab_size']:,}, context {model['seq_len']:,}"
+    )
+    counts = {**found["parameters"], "scaling (matrices and head)": found["scaling_parameters"]}
+    print_table(
+        ("parameters", "number", "share"),
+        [(name.replace("_", " "), f"{number:,}", f"{number / total:.1%}") for name, number in counts.items()],
+    )
+    tokens = found["tokens"]
+    print_table(
+        ("pretraining", ""),
+        [
+            ("FLOPs per token", f"{found['flops_per_token']:.4g}"),
+            ("tokens", f"{tokens:,} ({tokens / found['scaling_parameters']:.3g} per scaling parameter)"),
+            ("steps", f"{found['steps']:,} of {found['batch_tokens']:,} tokens"),
+            ("FLOPs", f"{found['flops']:.3g}"),
+            ("on", f"{found['gpus']} x {gpu['name']},"
+             f" {found['mfu']:.0%} of {gpu['peak_flops'] / 1e12:g} TFLOPS"),
+            ("tokens per second", f"{found['tokens_per_second']:,.0f}"),
+            ("time", duration(found["seconds"])),
+            ("price", f"${found['dollars']:,.2f} at ${gpu['dollars_per_hour']:.2f} an hour and GPU"),
+        ],
+    )  # fmt: skip
+    _show_memory(found)
+
+
+def _show_memory(found: dict[str, Any]) -> None:
+    memory, gpu, per_token = found["memory"], found["gpu"], found["kv_cache_bytes_per_token"]
+    rows = [(text, size(memory[part])) for part, text in MEMORY_PARTS.items() if memory[part]]
+    fits = "fits" if found["fits"] else "DOES NOT FIT"
+    rows.append(("peak", f"{size(memory['peak'])} of {size(gpu['memory_bytes'])}: {fits}"))
+    print_table((f"memory of one GPU, {found['micro_batch']} rows a pass", ""), rows)
+    largest = found["largest_micro_batch"]
+    print(
+        f"largest micro_batch: {largest['plain']} rows, {largest['checkpointing']} with checkpointing"
+        f" ({SPARE:.0%} of the memory stays free)"
+    )
+    seq_len = found["model"]["seq_len"]
+    print(f"KV cache: {size(per_token)} a token, {size(per_token * seq_len)} for {seq_len:,} tokens")
+    print("Computed, not measured: no GPU was asked, and torch.compile keeps less.")
