@@ -62,7 +62,7 @@ def test_another_machine_ends_as_if_nothing_had_happened(
     where = {**bucket, "NANOCHAT_FAULT_FILE": str(fault)}
     failed = nanochat(*TO_BASE, *save, home=tmp_path / "first", rc=1, **where)
     assert "a planned fault at step 5" in failed.stderr
-    assert {layout.snapshot_of(key).step for key in attempts(store)} <= {2, 3, 4}
+    assert max(layout.snapshot_of(key).step for key in attempts(store)) == 4
 
     done = nanochat(*TO_BASE, *save, home=tmp_path / "second", **bucket)
     assert starts(nanochat, tmp_path / "second", "base/tiny@v1", bucket) == [0, 4]

@@ -157,11 +157,26 @@ def test_who_lost_the_lease_changes_nothing(far: Store, backend: MemoryBackend, 
     with pytest.raises(LeaseLost):
         put_snapshot(far, sleeper, FINGERPRINT, 2, work(3))
     assert set(before) <= set(parts(backend))
+    assert layout.Snapshot(FINGERPRINT, 2, 1).manifest not in parts(backend), "it does not count"
     assert fetched(far, tmp_path / "all") == (2, contents(work(2)))
     put_snapshot(far, successor, FINGERPRINT, 4, work(4))
     assert {layout.snapshot_of(key) for key in parts(backend)} == {
         layout.Snapshot(FINGERPRINT, step, 2) for step in (2, 4)
     }, "what the sleeper left half-done is gone"
+
+
+def test_a_removal_that_stops_half_way_leaves_nothing_that_counts(
+    far: Store, backend: MemoryBackend, lease: Lease, work
+) -> None:
+    for step in (1, 2):
+        put_snapshot(far, lease, FINGERPRINT, step, work(step))
+    backend.faults = [Fault("delete", 3)]
+    with pytest.raises(ResourceError):
+        drop_snapshots(far, FINGERPRINT)
+    assert newest_snapshot(far, FINGERPRINT) == -1
+    assert len(parts(backend)) == 6
+    drop_snapshots(far, FINGERPRINT)
+    assert parts(backend) == []
 
 
 def test_a_file_that_changes_is_not_stored_as_another(
