@@ -34,8 +34,8 @@ def checkout(store: Store, manifest: Manifest, view_root: Path) -> Path:
     """
     view = view_root / f"{manifest.kind}-{manifest.hex[:16]}"
     verified = Verified(home() / "cache" / "verified.json")
-    is_local = store.backend.local_path(layout.STORE) is not None
-    source = _Source(store, manifest, view_root, verified, None if is_local else BlobCache.default(view_root))
+    cache = None if store.is_here else BlobCache.default(view_root)
+    source = _Source(store, manifest, view_root, verified, cache)
     with disk_errors(view_root):
         make_directories(view_root)
         if not view.is_dir():

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from artifacts.store import Store
 
 GRACE_S = DAY_S
+ABANDONED_S = 30 * DAY_S
 _AT_ONCE = 50
 
 
@@ -51,8 +52,9 @@ class GcReport:
 def collect(store: Store, *, dry_run: bool, grace_s: float = GRACE_S, rules: Rules | None = None) -> GcReport:
     """Expire by ``rules``; remove unneeded objects, finished attempts and leftovers older than ``grace_s``.
 
-    The grace period protects commits under way: they create each object that they use, or ``keep`` it.
-    Raises DataError, and removes nothing, if a damaged manifest hides what it refers to.
+    Unfinished attempts go when nobody has worked on them for ``ABANDONED_S``. The grace period protects
+    commits under way: they create each object that they use, or ``keep`` it. Raises DataError, and removes
+    nothing, if a damaged manifest hides what it refers to.
     """
     # Listed before it is known what is needed: what a commit touches in between is in one of the two.
     listed: list[ObjectInfo] = []
@@ -67,14 +69,14 @@ def collect(store: Store, *, dry_run: bool, grace_s: float = GRACE_S, rules: Rul
         if layout.lives_with(info.key) not in kept and info.age_s > grace_s
     }
     others = {info.key: info.size for info in listed if info.key not in sizes}
-    attempts = _finished_attempts(store, grace_s)
+    attempts = _ended_attempts(store, grace_s)
     leftovers = {info.key: info.size for info in store.backend.leftovers() if info.age_s > grace_s}
     if not dry_run:
+        for fingerprint in attempts:
+            store.drop_attempt(fingerprint)
         gone = set(expire(store, inventory, gone, grace_s))
         deleted = _delete_old(store, list(sizes), grace_s)
         sizes = {key: size for key, size in sizes.items() if key in deleted}
-        for fingerprint in attempts:
-            store.drop_attempt(fingerprint)
         for key in leftovers:
             store.backend.delete_leftover(key)
         mend(store.backend, inventory.listed(without=gone))
@@ -142,15 +144,18 @@ def _described(inventory: Inventory, keys: set[Key]) -> tuple[Expired, ...]:
     return tuple(sorted(found, key=lambda item: item.refs))
 
 
-def _finished_attempts(store: Store, grace_s: float) -> dict[str, int]:
-    """Fingerprint -> bytes of the attempts that a committed artifact made superfluous."""
+def _ended_attempts(store: Store, grace_s: float) -> dict[str, int]:
+    """Fingerprint -> bytes of the attempts that ended: in a committed artifact, or given up."""
     committed = {info.key.rpartition("/")[2].removesuffix(".json") for info in
                  store.backend.list(f"{layout.FINGERPRINTS}/")}  # fmt: skip
     sizes: dict[str, int] = defaultdict(int)
-    fresh: set[str] = set()
+    youngest_s: dict[str, float] = {}
     for info in store.backend.list(f"{layout.ATTEMPTS}/"):
         fingerprint = info.key.split("/")[1]
         sizes[fingerprint] += info.size
-        if info.age_s <= grace_s:
-            fresh.add(fingerprint)
-    return {item: size for item, size in sizes.items() if item in committed and item not in fresh}
+        youngest_s[fingerprint] = min(info.age_s, youngest_s.get(fingerprint, info.age_s))
+    return {
+        item: size
+        for item, size in sizes.items()
+        if youngest_s[item] > (grace_s if item in committed else ABANDONED_S)
+    }

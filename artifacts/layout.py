@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
 from artifacts.errors import DataError, UsageError
-from artifacts.paths import is_sha256, segment
+from artifacts.paths import is_sha256, relative_path, segment
 
 STORE = "store.json"
 BLOBS, MANIFESTS, FINGERPRINTS = "blobs/sha256", "manifests", "fingerprints"
@@ -17,6 +18,7 @@ METRICS, SIGNATURES, PINS, LISTS = "metrics", "signatures", "pins", "lists"
 
 _VERSION = re.compile(rf"(?:{NAMES}|{PINS})/([^/]+)/([^/]+)/v([1-9][0-9]{{0,8}})\.json")
 _ALIAS = re.compile(rf"{ALIASES}/([^/]+)/([^/]+)/([^/]+)\.json")
+_SNAPSHOT = re.compile(rf"{ATTEMPTS}/([0-9a-f]{{64}})/([0-9]{{8,18}})-([0-9]{{1,18}})(?:\.json|/.+)")
 _LISTED = re.compile(rf"{LISTS}/([^/]+)/([^/]+)\.json")
 
 
@@ -98,6 +100,34 @@ def lease(key: str) -> str:
 def attempt(fingerprint: str) -> str:
     """Prefix of the files of unfinished work."""
     return f"{ATTEMPTS}/{_hex(fingerprint)}"
+
+
+@dataclass(frozen=True, order=True)
+class Snapshot:
+    """Unfinished work at a step, stored by the holder of a lease. The one of the highest step is newest."""
+
+    fingerprint: str
+    step: int
+    fence: int
+
+    @property
+    def manifest(self) -> str:
+        """Key of the list of its files, without which it does not count."""
+        return f"{self._base}.json"
+
+    def file(self, path: str) -> str:
+        """Key of one of its files."""
+        return f"{self._base}/{relative_path(path)}"
+
+    @property
+    def _base(self) -> str:
+        return f"{attempt(self.fingerprint)}/{self.step:08d}-{self.fence}"
+
+
+def snapshot_of(key: str) -> Snapshot | None:
+    """The snapshot that a key of attempts/ belongs to; None for any other."""
+    match = _SNAPSHOT.fullmatch(key)
+    return Snapshot(match[1], int(match[2]), int(match[3])) if match else None
 
 
 def metrics(day: str, sha256: str) -> str:

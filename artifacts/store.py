@@ -11,6 +11,7 @@ from pathlib import Path
 
 from artifacts import layout
 from artifacts.atomic import disk_errors, make_directories
+from artifacts.attempts import drop_snapshots
 from artifacts.backends.base import Backend
 from artifacts.checkout import checkout
 from artifacts.commit import Published, commit, publish_latest
@@ -153,24 +154,31 @@ class Store:
         return verify(self, ref, deep=deep)
 
     def gc(self, *, dry_run: bool = False, grace_s: float = GRACE_S, rules: Rules | None = None) -> GcReport:
-        """Remove what nothing refers to and is older than ``grace_s``, and finished attempts.
+        """Remove what nothing refers to and is older than ``grace_s``, and ended attempts.
 
         ``rules``: first take the versions and fingerprints away that these do not keep and nothing needs.
         """
         return collect(self, dry_run=dry_run, grace_s=grace_s, rules=rules)
 
     def attempt_dir(self, fingerprint: str) -> Path:
-        """The folder that unfinished work of a fingerprint keeps between attempts; made if absent."""
+        """This machine's folder for unfinished work of a fingerprint, kept for a next try; made if absent."""
         folder = self._attempt_path(fingerprint)
         make_directories(folder)
         return folder
 
     def drop_attempt(self, fingerprint: str) -> None:
-        """Remove that folder; nothing happens if there is none."""
+        """Remove that folder, and what the store has of the attempt; nothing happens if there is none."""
         folder = self._attempt_path(fingerprint)
         if folder.is_dir():
             with disk_errors(folder):
                 shutil.rmtree(folder)
+        if not self.is_here:
+            drop_snapshots(self, fingerprint)
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it is a folder on this machine, in which attempts lie as well."""
+        return self.backend.local_path(layout.STORE) is not None
 
     def list(self, kind: str | None = None, name: str | None = None) -> list[Version]:
         """Every version, of all kinds, one kind, or one name, in order."""

@@ -27,6 +27,7 @@ from artifacts.store import Store
 from flows import launch
 from flows.dag import Stage
 from flows.identity import stage_recipe
+from flows.mirror import mirrored
 from flows.observe import Observer
 from flows.result import StageResult, result_of
 from flows.settings import PROJECT_ROOT, Settings
@@ -100,6 +101,10 @@ class Builder:
 
         ``parts``: finished pieces to put together instead of running the stage's program.
         """
+
+        def warn(text: str) -> None:
+            observer.log(work.stage.id, text, True)
+
         started = time.monotonic()
         if found := self.find(work):
             return found
@@ -107,12 +112,13 @@ class Builder:
             if found := self.find(work):
                 return found
             attempt = self._attempt(work)
-            if not (attempt / "summary.json").exists():
-                if parts is None:
-                    self._launch(work, attempt, observer, lease)
-                else:
-                    self._combine(parts, attempt)
-            result = self._commit(work, attempt, lease, time.monotonic() - started)
+            with mirrored(self.store, lease, work.fingerprint, attempt, warn):
+                if not (attempt / "summary.json").exists():
+                    if parts is None:
+                        self._launch(work, attempt, observer, lease)
+                    else:
+                        self._combine(parts, attempt)
+                result = self._commit(work, attempt, lease, time.monotonic() - started)
             self.store.drop_attempt(work.fingerprint)
             return result
 

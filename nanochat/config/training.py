@@ -23,4 +23,5 @@ class TrainConfig(Config):
     )
     seed: int = Field(42, ge=0, description="of weights, data order and sampling")
     checkpoint_every: int = runtime_field(100, ge=1, description="steps between checkpoints")
+    keep_checkpoints: int = runtime_field(2, ge=2, description="newest checkpoints kept, besides the best")
     log_every: int = runtime_field(10, ge=1, description="steps between records and log lines")

@@ -35,6 +35,7 @@ class RLConfig(Config):
     )
     seed: int = Field(42, ge=0, description="of problems and sampling")
     checkpoint_every: int = runtime_field(20, ge=1, description="steps between checkpoints")
+    keep_checkpoints: int = runtime_field(2, ge=2, description="newest checkpoints kept, besides the best")
     log_every: int = runtime_field(1, ge=1, description="steps between records and log lines")
 
     def task_modules(self) -> list[str]:

@@ -3,6 +3,9 @@
 A stage brings a model, an optimizer, a loader and two functions: the gradient step's batches and what
 to measure. The loop brings what must never differ between stages: a checkpoint before each evaluation,
 on SIGTERM and every ``checkpoint_every`` steps; exact resume; no step from a loss that is not finite.
+
+Checkpoints are written while training or the evaluation goes on. A kill goes back to the newest one whose
+write had ended; a stop on SIGTERM, an error and the end of the run wait for the write.
 """
 
 from __future__ import annotations
@@ -22,12 +25,12 @@ from artifacts.errors import NanochatError
 from nanochat.faults import planned_fault
 from nanochat.model.gpt import GPT
 from nanochat.optim.build import MuonAdamW
-from nanochat.records import RecordWriter
+from nanochat.records import NAMES, RecordWriter
 from nanochat.runtime import STOPPED_EXIT_CODE, StageContext
-from nanochat.train.checkpoint import save_checkpoint
 from nanochat.train.resume import newest_checkpoint
 from nanochat.train.setup import StopRequest
 from nanochat.train.state import TrainState
+from nanochat.train.writer import CheckpointWriter
 
 logger = logging.getLogger(__name__)
 
@@ -53,12 +56,13 @@ class StepResult:
 
 @dataclass(frozen=True)
 class Pace:
-    """How long, and how often to look. ``checkpoint_every`` and ``log_every`` never change the result."""
+    """How long, and how often to look. The last three never change the result."""
 
     steps: int
     eval_every: int
     checkpoint_every: int
     log_every: int
+    keep_checkpoints: int = 2
 
 
 @dataclass
@@ -96,13 +100,18 @@ class Trainer:
         state = TrainState(self.model, self.optimizer, self.loader, counters)
         self._resume(state, records)
         self.ctx.beat(counters["step"], slow=True)
-        with StopRequest(self.model.device) as stop:
+        folder = self.ctx.attempt / "checkpoints"
+        with (
+            StopRequest(self.model.device) as stop,
+            CheckpointWriter(folder, self.pace.keep_checkpoints) as writer,
+        ):
             window_start, window_tokens = time.perf_counter(), 0
             while counters["step"] < self.pace.steps:
+                writer.check()
                 planned_fault(self.stage, counters["step"])
                 step = counters["step"]
                 if self._is_eval(step):
-                    self._evaluate(state, records)
+                    self._evaluate(state, records, writer)
                 result = self._step(step)
                 counters["step"], counters["tokens"] = step + 1, counters["tokens"] + result.tokens
                 self.ctx.beat(step + 1)
@@ -114,13 +123,14 @@ class Trainer:
                     self._log(records, counters, result, window_tokens / elapsed)
                     window_start, window_tokens = time.perf_counter(), 0
                 if stop.agreed():
-                    self._save(state)
+                    self._save(state, writer)
+                    writer.wait()
                     logger.info("stopped at step %d of %d; a checkpoint is saved", step + 1, self.pace.steps)
                     sys.exit(STOPPED_EXIT_CODE)
                 if (step + 1) % self.pace.checkpoint_every == 0:
-                    self._save(state)
+                    self._save(state, writer)
             if self._is_eval(self.pace.steps):
-                self._evaluate(state, records)
+                self._evaluate(state, records, writer)
         self._finish(records, counters)
         return Curve(self.val_metric, counters["train"], counters["val"], counters["tokens"])
 
@@ -139,13 +149,13 @@ class Trainer:
         self.optimizer.step()
         return StepResult(result.loss, result.tokens, {"train/lr": multiplier, **result.records})
 
-    def _evaluate(self, state: TrainState, records: RecordWriter) -> None:
-        """Measure once per step, after a checkpoint: a kill during a long evaluation loses nothing."""
+    def _evaluate(self, state: TrainState, records: RecordWriter, writer: CheckpointWriter) -> None:
+        """Measure once per step, beside the write of a checkpoint: a kill after that write loses no step."""
         step, done = state.counters["step"], state.counters["val"]
         if done and done[-1][0] == step:
             return
         if step:
-            self._save(state)
+            self._save(state, writer)
         value = self.measure()
         done.append([step, value])
         if self.ctx.is_main:
@@ -162,11 +172,15 @@ class Trainer:
             records.write(name, value, **where)
         logger.info("step %d/%d | loss %.4f | %.0f tok/s", step, total, result.loss, rate)
 
-    def _save(self, state: TrainState) -> None:
-        self.ctx.beat(state.counters["step"], slow=True)
+    def _save(self, state: TrainState, writer: CheckpointWriter) -> None:
+        step, val = state.counters["step"], state.counters["val"]
+        self.ctx.beat(step, slow=True)
         tensors, values = state.capture()
         if self.ctx.is_main:
-            save_checkpoint(self.ctx.attempt / "checkpoints", state.counters["step"], tensors, values)
+            better = NAMES[self.val_metric].direction
+            best = max(val, key=lambda entry: better * entry[1], default=None)
+            values["best"] = best and {"step": best[0], self.val_metric: best[1]}
+            writer.save(step, tensors, values, best and best[0])
 
     def _resume(self, state: TrainState, records: RecordWriter) -> None:
         newest = newest_checkpoint(self.ctx.attempt / "checkpoints", self.model.device)

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from nanochat.train.checkpoint import latest_checkpoint, load_checkpoint
+from nanochat.train.checkpoint import load_checkpoint
+from nanochat.train.published import latest_checkpoint
 from nanochat.train.state import Tensors
 
 Checkpoint = tuple[Tensors, dict[str, Any]]

@@ -98,7 +98,9 @@ def train_rl(ctx: StageContext, config: RLConfig) -> Summary:
         )
         return all_sum(right, model.device) / len(held_out)
 
-    pace = Pace(config.steps, config.eval_every, config.checkpoint_every, config.log_every)
+    pace = Pace(
+        config.steps, config.eval_every, config.checkpoint_every, config.log_every, config.keep_checkpoints
+    )
     with process_group(ctx, model.device):
         optimizer = build_optimizer(model, config.optim)
         curve = Trainer(ctx, "rl", model, optimizer, stream, pace, "eval/accuracy", gradients, accuracy).run()

@@ -19,14 +19,8 @@ import torch
 
 from artifacts.atomic import digest_into
 from artifacts.errors import DataError, ResourceError
-from nanochat.train.checkpoint import (
-    MANIFEST,
-    STATE,
-    TENSORS,
-    latest_checkpoint,
-    load_checkpoint,
-    save_checkpoint,
-)
+from nanochat.train.checkpoint import load_checkpoint, save_checkpoint
+from nanochat.train.published import MANIFEST, STATE, TENSORS, latest_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = (TENSORS, STATE, MANIFEST)

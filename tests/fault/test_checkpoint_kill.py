@@ -24,8 +24,8 @@ from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 
 from artifacts.errors import DataError
-from nanochat.train import checkpoint
-from nanochat.train.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
+from nanochat.train.checkpoint import load_checkpoint, save_checkpoint
+from nanochat.train.published import latest_checkpoint, verify_checkpoint
 
 KILLS = 60
 SEED = 20
@@ -167,7 +167,10 @@ def test_a_crash_before_any_file_operation_of_a_save_leaves_a_valid_newest(
 
 
 @pytest.mark.criterion("T12")
-def test_an_observer_always_sees_two_valid_checkpoints(fork, exit_code, tmp_path: Path) -> None:
+@pytest.mark.parametrize("best", [None, 2])
+def test_an_observer_always_sees_two_valid_checkpoints_and_the_best(
+    fork, exit_code, tmp_path: Path, best: int | None
+) -> None:
     """The observer looks before each file operation of the saving process: no interleaving is left out."""
     seen: list[int] = []
     saved = 0
@@ -176,21 +179,21 @@ def test_an_observer_always_sees_two_valid_checkpoints(fork, exit_code, tmp_path
     def valid() -> int:
         paths = [path for path in tmp_path.iterdir() if path.name.startswith("step-")]
         for path in paths:
-            checkpoint.verify_checkpoint(path)
+            verify_checkpoint(path)
         return len(paths)
 
     def watch(event: str, arguments: tuple) -> None:
         nonlocal watching
         if event in FILE_OPERATIONS and not watching and saved:
             watching = True
-            seen.append(valid() - min(2, saved))
+            seen.append(valid() - min(2, saved) - (best is not None and saved > best + 1))
             watching = False
 
     def body() -> int:
         nonlocal saved
         sys.addaudithook(watch)
         for step in range(1, 8):
-            write_ours(tmp_path, step, torch.full((8,), float(step)))
+            save_checkpoint(tmp_path, step, {"w": torch.full((8,), float(step))}, {"step": step}, best=best)
             saved += 1
         assert len(seen) > 50
         return int(min(seen) < 0)

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from artifacts import layout
+from artifacts.backends.memory import MemoryBackend
 from artifacts.errors import DataError
+from artifacts.retention import DAY_S
 from artifacts.store import Store
 
 
@@ -55,6 +57,21 @@ def test_finished_attempts_go_unfinished_ones_stay(make, store: Store) -> None:
     assert report.bytes == 5
     assert not finished.exists()
     assert unfinished.exists()
+
+
+def test_an_attempt_that_nobody_works_on_goes_after_a_month(tmp_path: Path) -> None:
+    now = [0.0]
+    store = Store(MemoryBackend(clock=lambda: now[0]))
+    for fingerprint in ("a" * 64, "b" * 64):
+        store.backend.put(layout.Snapshot(fingerprint, 1, 1).file("log.txt"), b"123")
+    folder = store.attempt_dir("a" * 64)
+    now[0] = 29 * DAY_S
+    store.backend.put(layout.Snapshot("b" * 64, 2, 1).file("log.txt"), b"123")
+    assert store.gc(grace_s=0).removed == ()
+    now[0] = 31 * DAY_S
+    assert store.gc(dry_run=True).removed == store.gc().removed == (f"attempts/{'a' * 64}",)
+    assert not folder.exists()
+    assert {info.key.split("/")[1] for info in store.backend.list("attempts/")} == {"b" * 64}
 
 
 def test_damage_stops_it_before_it_removes(make, store: Store, root: Path, flip: Callable) -> None:

@@ -34,6 +34,19 @@ def test_versions_are_read_out_of_keys() -> None:
         assert layout.version_of(key) is None
 
 
+def test_snapshots_are_read_out_of_the_keys_of_their_parts() -> None:
+    snapshot = layout.Snapshot(HEX, 120, 3)
+    assert snapshot.manifest == f"attempts/{HEX}/00000120-3.json"
+    assert snapshot.file("checkpoints/x") == f"attempts/{HEX}/00000120-3/checkpoints/x"
+    for key in (snapshot.manifest, snapshot.file("log.txt"), snapshot.file("checkpoints/x.json")):
+        assert layout.snapshot_of(key) == snapshot
+    for key in (f"attempts/{HEX}/log.txt", f"attempts/{HEX}/00000120-3", "attempts/x/00000120-3.json"):
+        assert layout.snapshot_of(key) is None
+    assert layout.Snapshot(HEX, 10**9, 1) > layout.Snapshot(HEX, 99_999_999, 2), "by step, not by spelling"
+    with pytest.raises(UsageError):
+        snapshot.file("../x")
+
+
 @pytest.mark.parametrize("bad", ["", "..", "a/b", "A", "x\n"])
 def test_no_key_is_made_of_free_text(bad: str) -> None:
     makers = [layout.blob, layout.manifest, layout.attempt, layout.lease]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from artifacts.backends.memory import MemoryBackend
 from artifacts.errors import DataError, ResourceError, UsageError
 from artifacts.manifest import Provenance
 from artifacts.store import Store
@@ -175,3 +176,15 @@ def test_attempts_are_kept_and_dropped(store: Store, root: Path) -> None:
     for hostile in ("..", "", "../../x", "A" * 64):
         with pytest.raises(UsageError):
             store.drop_attempt(hostile)
+
+
+def test_an_attempt_is_dropped_here_and_in_a_store_that_is_elsewhere(home: Path) -> None:
+    far = Store(MemoryBackend())
+    assert not far.is_here
+    folder = far.attempt_dir("a" * 64)
+    assert folder == home / "attempts" / ("a" * 64)
+    for fingerprint in ("a" * 64, "b" * 64):
+        far.backend.put(f"attempts/{fingerprint}/00000001-1.json", b"{}")
+    far.drop_attempt("a" * 64)
+    assert not folder.exists()
+    assert [info.key for info in far.backend.list("attempts/")] == [f"attempts/{'b' * 64}/00000001-1.json"]

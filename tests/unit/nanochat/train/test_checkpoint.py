@@ -12,10 +12,11 @@ import torch
 
 from artifacts.errors import DataError, ResourceError
 from nanochat.train import checkpoint
-from nanochat.train.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
+from nanochat.train.checkpoint import load_checkpoint, save_checkpoint
+from nanochat.train.published import MANIFEST, TENSORS, latest_checkpoint, newest_step
 
 
-def save(folder: Path, step: int, **kwargs: int) -> Path:
+def save(folder: Path, step: int, **kwargs: int | None) -> Path:
     return save_checkpoint(folder, step, {"w": torch.full((64,), float(step))}, {"step": step}, **kwargs)
 
 
@@ -99,10 +100,25 @@ def test_retention_keeps_the_newest_valid_ones_and_drops_damaged_ones_once_overt
         save(tmp_path, 6, keep=1)
 
 
+def test_the_best_is_kept_besides_the_newest_until_another_is_better(tmp_path: Path) -> None:
+    for step, best in ((1, None), (2, 1), (3, 1), (4, 1), (5, 4), (6, 4), (7, 4)):
+        save(tmp_path, step, best=best)
+        kept = [number for number in (best, step - 1, step) if number]
+        assert names(tmp_path) == [f"step-{number:08d}" for number in sorted(set(kept))]
+
+
+def test_the_newest_step_is_that_of_a_checkpoint_with_all_its_files(tmp_path: Path) -> None:
+    assert newest_step(tmp_path / "absent") == newest_step(tmp_path) == -1
+    save(tmp_path, 1), save(tmp_path, 2)
+    assert newest_step(tmp_path) == 2
+    damage(tmp_path / "step-00000002")
+    assert newest_step(tmp_path) == 1
+
+
 def test_going_back_behind_a_damaged_checkpoint_never_costs_the_one_resumed_from(tmp_path: Path) -> None:
     for step in (10, 20, 30):
         save(tmp_path, step, keep=3)
-    tensors = tmp_path / "step-00000030" / checkpoint.TENSORS
+    tensors = tmp_path / "step-00000030" / TENSORS
     tensors.write_bytes(tensors.read_bytes()[::-1])  # right size, wrong bytes
     save(tmp_path, 25)
     assert names(tmp_path) == ["step-00000020", "step-00000025", "step-00000030"]
@@ -112,9 +128,9 @@ def test_going_back_behind_a_damaged_checkpoint_never_costs_the_one_resumed_from
 
 def test_saving_a_valid_step_again_leaves_it_untouched(tmp_path: Path) -> None:
     path = save(tmp_path, 1)
-    before = (path / checkpoint.MANIFEST).stat()
+    before = (path / MANIFEST).stat()
     assert save_checkpoint(tmp_path, 1, {}, {"other": 1}) == path
-    assert (path / checkpoint.MANIFEST).stat() == before
+    assert (path / MANIFEST).stat() == before
 
 
 def test_what_a_killed_writer_left_is_removed_by_the_next_save(tmp_path: Path) -> None:
@@ -144,8 +160,8 @@ def test_a_folder_that_cannot_be_made_is_a_one_line_error(tmp_path: Path) -> Non
 
 def test_the_manifest_lists_each_file_with_size_and_digest(tmp_path: Path) -> None:
     path = save(tmp_path, 3)
-    manifest = json.loads((path / checkpoint.MANIFEST).read_bytes())
+    manifest = json.loads((path / MANIFEST).read_bytes())
     assert (manifest["schema"], manifest["step"]) == (1, 3)
     assert {entry["path"]: entry["size"] for entry in manifest["files"]} == {
-        file.name: file.stat().st_size for file in path.iterdir() if file.name != checkpoint.MANIFEST
+        file.name: file.stat().st_size for file in path.iterdir() if file.name != MANIFEST
     }

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from pathlib import Path
 
 import pytest
 import torch
 
-from artifacts.errors import NanochatError
+from artifacts.errors import NanochatError, ResourceError
 from nanochat.config.model import ModelConfig
 from nanochat.config.optim import OptimConfig
 from nanochat.data.loader import ConversationLoader
@@ -16,6 +18,8 @@ from nanochat.model.gpt import GPT
 from nanochat.optim.build import build_optimizer
 from nanochat.records import read_records
 from nanochat.runtime import STOPPED_EXIT_CODE, StageContext
+from nanochat.train import writer
+from nanochat.train.checkpoint import load_checkpoint, save_checkpoint
 from nanochat.train.loop import Curve, Pace, StepResult, Trainer, accumulate
 
 SHAPE = ModelConfig(depth=2, width=32, num_heads=2, num_kv_heads=2, vocab_size=64, seq_len=16)
@@ -117,6 +121,58 @@ def test_a_stop_request_saves_and_leaves_with_its_own_code(tmp_path: Path) -> No
     assert caught.value.code == STOPPED_EXIT_CODE
     state = json.loads((tmp_path / "attempt/checkpoints/step-00000009/state.json").read_text())
     assert state["counters"]["step"] == 9
+
+
+@pytest.mark.criterion("T13")
+def test_a_checkpoint_that_cannot_be_written_ends_the_run_one_step_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trains, failed = threading.Event(), threading.Event()
+
+    def fail(folder: Path, step: int, *what: object) -> Path:
+        if step < 6:
+            return save_checkpoint(folder, step, *what)
+        assert trains.wait(30)
+        failed.set()
+        raise ResourceError(f"{folder}: no space left on the device", "free some space")
+
+    monkeypatch.setattr(writer, "save_checkpoint", fail)
+    run = trainer(tmp_path, checkpoint_every=3)
+    inner, steps = run.compute_gradients, []
+
+    def counted(step: int) -> StepResult:
+        steps.append(step)
+        if step == 6:  # the first one after the save that fails
+            trains.set()
+            assert failed.wait(30)
+            time.sleep(0.1)
+        return inner(step)
+
+    run.compute_gradients = counted
+    with pytest.raises(ResourceError, match="no space left"):
+        run.run()
+    assert steps[-1] == 6
+    assert sorted(path.name for path in (tmp_path / "attempt/checkpoints").iterdir()) == [
+        "step-00000003", "step-00000005",
+    ]  # fmt: skip
+    monkeypatch.undo()
+    assert trainer(tmp_path).run() == trainer(tmp_path / "whole").run()
+
+
+@pytest.mark.parametrize(("val_metric", "best"), [("val_loss", 10), ("eval/accuracy", 5)])
+def test_the_best_checkpoint_is_kept_and_named_in_those_after_it(
+    tmp_path: Path, val_metric: str, best: int
+) -> None:
+    run, values = trainer(tmp_path), iter([3.0, 2.0, 1.0, 1.5, 1.2])  # at steps 0, 5, 10, 15, 20
+    if val_metric == "eval/accuracy":
+        values = iter([0.1, 0.9, 0.2, 0.9, 0.3])
+    run.val_metric, run.measure = val_metric, lambda: next(values)
+    run.run()
+    folder = tmp_path / "attempt/checkpoints"
+    assert sorted(int(path.name[-2:]) for path in folder.iterdir()) == [best, 18, 20]
+    state = load_checkpoint(folder / "step-00000020")[1]
+    assert state["best"]["step"] == best
+    assert state["best"][val_metric] == dict(state["counters"]["val"])[best]
 
 
 def test_every_token_weighs_the_same_however_the_batch_is_cut(tmp_path: Path) -> None:
