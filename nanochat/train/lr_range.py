@@ -53,7 +53,7 @@ def range_test(
         scale = optimizer.set_progress(step, steps)
         optimizer.zero_grad()
         batches = [loader.next() for _ in range(passes)]
-        supervised = all_sum(sum(int((batch.targets_BT >= 0).sum()) for batch in batches), model.device)
+        supervised = all_sum(sum(batch.supervised for batch in batches), model.device)
         loss = all_sum(accumulate(model, batches, supervised, world_size), model.device)
         if not math.isfinite(loss):
             break

@@ -27,7 +27,8 @@ class Counting:
     def next(self) -> Batch:
         start = torch.randint(0, 64, (4, 1), generator=self.generator)
         rows = (start + torch.arange(17)) % 64
-        return Batch(rows[:, :-1].contiguous(), rows[:, 1:].contiguous(), 0)
+        inputs, targets = rows[:, :-1].contiguous(), rows[:, 1:].contiguous()
+        return Batch(inputs, targets, epoch=0, supervised=targets.numel())
 
 
 def ramped(low: float, high: float, steps: int = 60, **switches: Any) -> tuple[LRCurve, list[Any], MuonAdamW]:
