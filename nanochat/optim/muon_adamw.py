@@ -14,8 +14,6 @@ from nanochat.config.optim import Schedule, cosine_to_zero
 from nanochat.optim.muon import compiled_muon_step, muon_step
 from nanochat.optim.share import Share
 
-ADAM_EPS = 1e-10
-
 
 class MuonAdamW:
     """Muon for groups of kind "muon" (matrices of one shape, stacked), AdamW for the rest.
@@ -144,7 +142,7 @@ class MuonAdamW:
         torch._fused_adamw_(  # the kernel behind torch.optim.AdamW(fused=True), on CPU and CUDA
             owned, grads, [s["mean"] for s in states], [s["square"] for s in states], [],
             [s["step"] for s in states], lr=group["lr"], beta1=group["betas"][0], beta2=group["betas"][1],
-            weight_decay=group["weight_decay"], eps=ADAM_EPS, amsgrad=False, maximize=False,
+            weight_decay=group["weight_decay"], eps=group["eps"], amsgrad=False, maximize=False,
         )  # fmt: skip
 
 

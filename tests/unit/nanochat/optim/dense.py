@@ -35,7 +35,7 @@ def zoo(weight_decay: float = 0.1) -> Groups:
     def parameter(shape: tuple[int, ...]) -> Tensor:
         return torch.nn.Parameter(torch.randn(shape, generator=generator))
 
-    adamw = {"kind": "adamw", "lr": 0.02, "betas": (0.8, 0.95), "weight_decay": weight_decay}
+    adamw = {"kind": "adamw", "lr": 0.02, "betas": (0.8, 0.95), "eps": 1e-8, "weight_decay": weight_decay}
     muon = {"kind": "muon", "lr": 0.03, "momentum": 0.95, "beta2": 0.9, "weight_decay": weight_decay}
     groups = [{"params": [parameter(shape) for shape in shapes], **adamw} for shapes in ADAMW.values()]
     stacks = [[parameter(shape) for _ in range(count)] for count, *shape in MUON.values()]
@@ -78,7 +78,7 @@ class DenseReference:
         square.mul_(beta2).add_((1 - beta2) * grad**2)
         unbiased, spread = mean / (1 - beta1**self.steps), square / (1 - beta2**self.steps)
         param.mul_(1 - group["lr"] * group["weight_decay"])
-        param.sub_(group["lr"] * unbiased / (spread.sqrt() + 1e-10))
+        param.sub_(group["lr"] * unbiased / (spread.sqrt() + group["eps"]))
 
     def _muon(self, group: dict[str, Any], number: int, param: Tensor, grad: Tensor) -> None:
         rows, columns = param.shape
