@@ -94,7 +94,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def find_system(name: str) -> str | None:
-    """The path of a system package's program (the name of a GPU), or None. KeyError for an undeclared name."""
+    """A system package's program, or the name of a GPU; or None. KeyError for a name that nobody declared."""
     if name == "cuda":
         import torch
 

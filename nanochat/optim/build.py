@@ -21,16 +21,16 @@ whole steps in directions that differ with the CPU and the number of ranks.
 
 
 def build_optimizer(model: GPT, config: OptimConfig) -> MuonAdamW:
-    """Sort the parameters of a GPT into groups by name and shape. Where there are ranks, after their group."""
+    """Sort the parameters of a GPT into groups by name and shape. Several ranks: in their process group."""
     width_scale = (model.config.width / REFERENCE_WIDTH) ** -0.5
     table_lr = config.embedding_lr * width_scale
-    scale = {"eps": SCALE_EPS}
+    scalar_lr, scale = config.scalar_lr, {"eps": SCALE_EPS}
     settings: dict[str, dict[str, Any]] = {
         "head": {"lr": config.head_lr * width_scale, "betas": (0.8, 0.96), "weight_decay": 0.01},
         "embedding": {"lr": table_lr, "betas": (0.8, 0.995), "weight_decay": 0.001},
         "value_embeddings": {"lr": table_lr * 0.5, "betas": (0.8, 0.995), "weight_decay": 0.01},
-        "residual_scale": {"lr": config.scalar_lr * 0.01, "betas": (0.8, 0.95), "weight_decay": 0.05, **scale},
-        "skip_scale": {"lr": config.scalar_lr, "betas": (0.96, 0.95), "weight_decay": 0.0, **scale},
+        "residual_scale": {"lr": scalar_lr * 0.01, "betas": (0.8, 0.95), "weight_decay": 0.05, **scale},
+        "skip_scale": {"lr": scalar_lr, "betas": (0.96, 0.95), "weight_decay": 0.0, **scale},
         "smear_gate": {"lr": 0.2, "betas": (0.8, 0.95), "weight_decay": 0.0},
         "smear_scale": {"lr": 0.2, "betas": (0.8, 0.95), "weight_decay": 0.0},
         "backout_scale": {"lr": 0.2, "betas": (0.8, 0.95), "weight_decay": 0.0, **scale},

@@ -87,13 +87,15 @@ class MuonAdamW:
         groups = [{**group, "params": [numbers[p] for p in group["params"]]} for group in self.param_groups]
         state = {}
         for share, values in self._state.items():
-            whole = {name: value if name == "step" else share.collect(value) for name, value in values.items()}
+            whole = {
+                name: value if name == "step" else share.collect(value) for name, value in values.items()
+            }
             if share.rank == 0:
                 state[numbers[share.params[0]]] = {n: share.shaped(value) for n, value in whole.items()}
         return {"state": state, "param_groups": groups}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Put back what ``state_dict`` gave on rank 0, here of any number of ranks. ValueError if it is of other groups."""
+        """Put back what ``state_dict`` gave on rank 0 of any number of ranks. ValueError if it is of other groups."""
         numbers = {param: number for number, param in enumerate(self._params())}
         mine = [[numbers[param] for param in group["params"]] for group in self.param_groups]
         if mine != [group["params"] for group in state["param_groups"]]:

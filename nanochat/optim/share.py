@@ -1,7 +1,7 @@
-"""What each rank owns of a parameter: gradients are reduced to it, state lives only there, updates leave from it.
+"""What a rank owns of some parameters: their gradients come to it, their state and their update are its own.
 
-Parameters themselves stay whole on every rank: stage 2 of ZeRO (Rajbhandari et al., 2020). Reductions and
-gathers are asynchronous: each gives back a function that waits for it.
+The parameters themselves stay whole on every rank: stage 2 of ZeRO (Rajbhandari et al., 2020). Reductions
+and gathers are asynchronous: each gives back a function that waits for it.
 
 Shapes: I items of one shape: the numbers of one parameter (item shape ()), or matrices of one shape (M, N).
 """
@@ -28,9 +28,7 @@ class Share:
         start = min(self.rank * self.per_rank, self.items)
         self.mine = slice(start, min(start + self.per_rank, self.items))
         # Then its own memory is the buffer that is sent from and gathered into.
-        self._in_place = (
-            len(params) == 1 and params[0].is_contiguous() and self.items % self.world_size == 0
-        )
+        self._in_place = len(params) == 1 and params[0].is_contiguous() and self.items % self.world_size == 0
 
     def reduce(self) -> Callable[[], Tensor]:
         """Start to average gradients over ranks; the result is this rank's items. A missing one is zero."""
@@ -56,7 +54,7 @@ class Share:
         return torch.stack(mine) if mine else self.params[0].new_empty(0, *self.item_shape)
 
     def gather(self, owned: Tensor) -> Callable[[], None]:
-        """Start to send the updated items; when the result has been called, every rank's parameters are new."""
+        """Start to send the updated items; the result waits, and then the parameters are new on every rank."""
         if self.world_size == 1:
             return lambda: self._write(owned)
         padded = self._padded(owned, self.per_rank)

@@ -1,4 +1,4 @@
-"""A training run of seconds, with everything of a real one in it: loader, loop, checkpoints, optimizer, ranks."""
+"""A training run of a second with everything of a real one: loader, loop, checkpoints, optimizer, ranks."""
 
 from __future__ import annotations
 

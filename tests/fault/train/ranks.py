@@ -1,6 +1,6 @@
-"""``python -m tests.fault.train.ranks FOLDER [KILL_STEP]``: one rank of several; torchrun's variables say which.
+"""``python -m tests.fault.train.ranks FOLDER [KILL_STEP]``: the rank that torchrun's variables name.
 
-With KILL_STEP the last rank kills itself there. Without, all go through ``main``, and each saves its outcomes.
+With KILL_STEP the last rank kills itself there. Without, all go through ``main`` and save what came out.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from artifacts.errors import NanochatError
@@ -45,14 +46,9 @@ class Rank:
         """Run until all ranks end at the beginning of ``step``, as if killed there."""
         os.environ["NANOCHAT_FAULT_FILE"] = str(self.folder / f"fault-{self.rank}")
         Path(os.environ["NANOCHAT_FAULT_FILE"]).write_text(f"sft {step}")
-        try:
+        with pytest.raises(NanochatError, match="planned fault"):
             self.train(name)
-        except NanochatError as error:
-            assert "planned fault" in error.message
-        else:
-            raise AssertionError("it did not end")
-        finally:
-            del os.environ["NANOCHAT_FAULT_FILE"]
+        del os.environ["NANOCHAT_FAULT_FILE"]
 
 
 def main(me: Rank) -> None:

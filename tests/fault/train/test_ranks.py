@@ -25,7 +25,9 @@ def start(folder: Path, *arguments: str) -> list[subprocess.Popen[str]]:
     common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
     program = [sys.executable, "-m", "tests.fault.train.ranks", str(folder), *arguments]
     return [
-        subprocess.Popen(program, env={**os.environ, **common, "RANK": rank}, stderr=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            program, env={**os.environ, **common, "RANK": rank}, stderr=subprocess.PIPE, text=True
+        )
         for rank in "01"
     ]
 

@@ -43,7 +43,9 @@ def run(tmp_path: Path, repository: Path) -> Iterator[Callable[[int, int], subpr
     started: list[subprocess.Popen[bytes]] = []
 
     def start(until: int, stuck_at: int) -> subprocess.Popen[bytes]:
-        process = subprocess.Popen([sys.executable, "-c", PROGRAM, str(tmp_path), str(stuck_at)], cwd=repository)
+        process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, str(tmp_path), str(stuck_at)], cwd=repository
+        )
         started.append(process)
         while not (tmp_path / "now").exists() or (tmp_path / "now").read_text() != str(until):
             assert process.poll() is None, "it ended early"

@@ -1,6 +1,6 @@
 """``python -m tests.unit.nanochat.optim.ranks RANK RANKS FOLDER``: one rank of several that train the zoo.
 
-Its parts are what the tests look at afterwards; each is saved under its name in FOLDER. STATE there is where it starts.
+What the tests look at afterwards is saved in FOLDER by name; from what STATE there holds, one part goes on.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ def make(state: dict[str, Any] | None = None) -> MuonAdamW:
     return optimizer
 
 
-def train(optimizer: MuonAdamW, rank: int, ranks: int, first: int = 0, spoil: Spoil | None = None) -> list[float]:
+def train(
+    optimizer: MuonAdamW, rank: int, ranks: int, first: int = 0, spoil: Spoil | None = None
+) -> list[float]:
     """Steps from ``first`` on; rank r of n has the mean of every n-th of six parts of the gradient."""
     norms = []
     for step in range(first, first + STEPS):
@@ -67,6 +69,7 @@ def main(rank: int, ranks: int, folder: Path) -> None:
     save("owned", owned)
 
     for bad in (float("nan"), float("inf")):
+
         def spoil(number: int, grad: Tensor, bad: float = bad) -> Tensor:
             return grad.index_fill(0, torch.tensor([0]), bad) if (rank, number) == (ranks - 1, 1) else grad
 

@@ -1,10 +1,9 @@
-"""The sharded optimizer against a dense one in float64: 1, 2 and 3 ranks, odd shapes, ranks that own nothing."""
+"""The sharded optimizer against a dense one in float64: 1 to 3 ranks, odd shapes, ranks that own nothing."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,13 +29,17 @@ def alone() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module", params=RANKS)
-def ranks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, alone) -> list[dict[str, Any]]:
+def ranks(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, alone
+) -> list[dict[str, Any]]:
     """What each of several processes saved; see ``ranks.main``."""
     folder = tmp_path_factory.mktemp(f"ranks{request.param}")
     torch.save(alone["trained"], folder / "STATE")
     program = [sys.executable, "-m", "tests.unit.nanochat.optim.ranks"]
     running = [
-        subprocess.Popen([*program, str(rank), str(request.param), str(folder)], stderr=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [*program, str(rank), str(request.param), str(folder)], stderr=subprocess.PIPE, text=True
+        )
         for rank in range(request.param)
     ]
     for process in running:
@@ -57,7 +60,8 @@ def clone(tree: Any) -> Any:
 
 
 def difference(left: list[Tensor], right: list[Tensor]) -> float:
-    return max(float((a.detach().double() - b.detach().double()).abs().max()) for a, b in zip(left, right, strict=True))
+    pairs = zip(left, right, strict=True)
+    return max(float((a.detach().double() - b.detach().double()).abs().max()) for a, b in pairs)
 
 
 def states(snapshot: dict[str, Any]) -> list[Tensor]:
@@ -102,7 +106,8 @@ def test_each_rank_owns_its_share_of_the_state_and_rank_0_gives_all_of_it(alone,
     assert [t.shape for t in states(first)] == [t.shape for t in states(alone["trained"])]
     assert all(rank["trained"]["optimizer"]["state"] == {} for rank in ranks[1:])
     whole = sum(t.numel() for t in states(first) if t.dim())
-    assert sum(rank["owned"] for rank in ranks) == whole + 2  # those of the scalar parameter have no dimension
+    without_dimension = 2  # mean and square of the scalar parameter
+    assert sum(rank["owned"] for rank in ranks) == whole + without_dimension
     assert max(rank["owned"] for rank in ranks) < 0.7 * whole
 
 
