@@ -84,6 +84,6 @@ def _compiled() -> Callable[..., None]:
 def compiled_muon_step(
     *tensors: Tensor, lr: float, momentum: float, beta2: float, weight_decay: float, dtype: torch.dtype
 ) -> None:
-    """``muon_step``, compiled once for each shape: rates are tensors in it, so that new ones compile nothing."""
+    """``muon_step``, compiled once for each shape: rates are tensors, so new ones compile nothing."""
     rates = {"lr": lr, "momentum": momentum, "beta2": beta2, "weight_decay": weight_decay}
     _compiled()(*tensors, **{name: torch.tensor(value) for name, value in rates.items()}, dtype=dtype)

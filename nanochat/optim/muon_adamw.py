@@ -86,16 +86,15 @@ class MuonAdamW:
         numbers = {param: number for number, param in enumerate(self._params())}
         groups = [{**group, "params": [numbers[p] for p in group["params"]]} for group in self.param_groups]
         state = {}
-        for share, values in self._state.items():
-            whole = {
-                name: value if name == "step" else share.collect(value) for name, value in values.items()
-            }
+        for share in self._begun():
+            values = self._state[share].items()
+            whole = {name: value if name == "step" else share.collect(value) for name, value in values}
             if share.rank == 0:
                 state[numbers[share.params[0]]] = {n: share.shaped(value) for n, value in whole.items()}
         return {"state": state, "param_groups": groups}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Put back what ``state_dict`` gave on rank 0 of any number of ranks. ValueError if it is of other groups."""
+        """Put back what ``state_dict`` gave on rank 0, of any number. ValueError if it is of other groups."""
         numbers = {param: number for number, param in enumerate(self._params())}
         mine = [[numbers[param] for param in group["params"]] for group in self.param_groups]
         if mine != [group["params"] for group in state["param_groups"]]:
@@ -103,12 +102,17 @@ class MuonAdamW:
         for group, settings in zip(self.param_groups, state["param_groups"], strict=True):
             group.update({name: value for name, value in settings.items() if name != "params"})
         self._state.clear()
-        for share in (share for shares in self._shares for share in shares):
-            if values := state["state"].get(numbers[share.params[0]]):
-                self._state[share] = {name: _cut(share, name, value) for name, value in values.items()}
+        for shares in self._shares:
+            for share in shares:
+                if values := state["state"].get(numbers[share.params[0]]):
+                    self._state[share] = {name: _cut(share, name, value) for name, value in values.items()}
 
     def _params(self) -> list[Tensor]:
         return [param for group in self.param_groups for param in group["params"]]
+
+    def _begun(self) -> list[Share]:
+        """The shares that have state, in an order that every rank has and no resume changes."""
+        return [share for shares in self._shares for share in shares if share in self._state]
 
     def _muon(
         self, group: dict[str, Any], shares: list[Share], owned: list[Tensor], grads: list[Tensor]
@@ -138,9 +142,12 @@ class MuonAdamW:
                     "mean": torch.zeros_like(params),
                     "square": torch.zeros_like(params),
                 }
-        states = [self._state[share] for share in shares]
-        for state in states:
-            state["step"] += 1
+            self._state[share]["step"] += 1
+        mine = [i for i, params in enumerate(owned) if params.numel()]
+        if not mine:
+            return
+        owned, grads = [owned[i] for i in mine], [grads[i] for i in mine]
+        states = [self._state[shares[i]] for i in mine]
         torch._fused_adamw_(  # the kernel behind torch.optim.AdamW(fused=True), on CPU and CUDA
             owned, grads, [s["mean"] for s in states], [s["square"] for s in states], [],
             [s["step"] for s in states], lr=group["lr"], beta1=group["betas"][0], beta2=group["betas"][1],

@@ -54,7 +54,7 @@ class Share:
         return torch.stack(mine) if mine else self.params[0].new_empty(0, *self.item_shape)
 
     def gather(self, owned: Tensor) -> Callable[[], None]:
-        """Start to send the updated items; the result waits, and then the parameters are new on every rank."""
+        """Start to send the updated items; the result waits: then the parameters are new on every rank."""
         if self.world_size == 1:
             return lambda: self._write(owned)
         padded = self._padded(owned, self.per_rank)

@@ -12,6 +12,7 @@ from nanochat.config.model import ModelConfig
 from nanochat.config.optim import OptimConfig
 from nanochat.model.gpt import GPT
 from nanochat.optim.build import MuonAdamW, build_optimizer
+from nanochat.optim.muon import compiled_muon_step, muon_step
 
 SHAPE = ModelConfig(depth=2, width=32, num_heads=2, num_kv_heads=2, vocab_size=64, seq_len=16)
 
@@ -96,6 +97,13 @@ def test_a_step_without_gradients_leaves_everything_as_it_is(grads: str) -> None
     assert optimizer.step() == 0
     assert all(torch.equal(before[name], p) for name, p in model.named_parameters())
     assert optimizer.state_dict()["state"] == {}
+
+
+@pytest.mark.parametrize(("setting", "compiled"), [("on", True), ("off", False), ("auto", False)])
+def test_the_compiled_step_is_a_setting_and_not_the_rule_on_a_cpu(setting: str, compiled: bool) -> None:
+    model, _ = model_and_optimizer()
+    chosen = build_optimizer(model, OptimConfig(compile=setting))._muon_step.func
+    assert chosen is (compiled_muon_step if compiled else muon_step)
 
 
 def test_muon_orthogonalizes_in_the_compute_dtype_of_the_model() -> None:
