@@ -40,7 +40,7 @@ def test_losses_are_the_stored_ones(tmp_path: Path, architecture: str) -> None:
     golden = json.loads(GOLDEN.read_text(encoding="utf-8"))
     found = losses(tmp_path, architecture)
     assert gap(found, golden["losses"][architecture]) <= golden["relative_tolerance"]
-    assert found[-1] < 0.6 * found[0]
+    assert found[-1] < 0.8 * found[0]
 
 
 @pytest.mark.criterion("T30")

@@ -69,7 +69,7 @@ def train_toy(
 
     config = TrainConfig(
         steps=steps, batch_tokens=ROWS_A_STEP * seq_len, micro_batch=micro_batch, eval_every=10, seed=seed,
-        checkpoint_every=4, log_every=1, optim=OptimConfig(lr_scale=0.3),
+        checkpoint_every=4, log_every=1, optim=OptimConfig(lr_scale=0.1),
     )  # fmt: skip
     held_out = loader(slice(-40, None))
     val_batches = [held_out.next() for _ in range(8 // micro_batch // world_size or 1)]
