@@ -141,13 +141,18 @@ class Trainer:
         multiplier = self.optimizer.set_progress(step, self.pace.steps)
         self.optimizer.zero_grad()
         result = self.compute_gradients(step)
-        if not math.isfinite(result.loss):
+        self._require_finite("loss", result.loss, step)
+        norm = self.optimizer.step()
+        self._require_finite("gradient norm", norm, step)
+        records = {"train/lr": multiplier, "train/grad_norm": norm, **result.records}
+        return StepResult(result.loss, result.tokens, records)
+
+    def _require_finite(self, what: str, value: float, step: int) -> None:
+        if not math.isfinite(value):
             raise NanochatError(
-                f"{self.stage}: loss is {result.loss} at step {step}; weights are unchanged",
+                f"{self.stage}: {what} is {value} at step {step}; weights are unchanged",
                 "lower the learning rate (--set STAGE.optim.lr_scale=0.5) and run again",
             )
-        self.optimizer.step()
-        return StepResult(result.loss, result.tokens, {"train/lr": multiplier, **result.records})
 
     def _evaluate(self, state: TrainState, records: RecordWriter, writer: CheckpointWriter) -> None:
         """Measure once per step, beside the write of a checkpoint: a kill after that write loses no step."""
