@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from nanochat.config.model import ARCHITECTURES
 from tests.golden.toy import Outcome, train_toy
 
 GOLDEN = Path(__file__).with_name("losses.json")
@@ -35,7 +36,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
 
 
 @pytest.mark.criterion("T31")
-@pytest.mark.parametrize("architecture", ["current", "classic"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_losses_are_the_stored_ones(tmp_path: Path, architecture: str) -> None:
     golden = json.loads(GOLDEN.read_text(encoding="utf-8"))
     found = losses(tmp_path, architecture)
@@ -78,5 +79,5 @@ def test_how_a_batch_is_cut_changes_next_to_nothing(tmp_path: Path, micro_batch:
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
-        found = {name: losses(Path(folder, name), name) for name in ("current", "classic")}
+        found = {name: losses(Path(folder, name), name) for name in ARCHITECTURES}
     GOLDEN.write_text(json.dumps({"relative_tolerance": 1e-5, "losses": found}, indent=1) + "\n")
