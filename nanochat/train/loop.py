@@ -2,7 +2,8 @@
 
 A stage brings a model, an optimizer, a loader and two functions: the gradient step's batches and what
 to measure. The loop brings what must never differ between stages: a checkpoint before each evaluation,
-on SIGTERM and every ``checkpoint_every`` steps; exact resume; no step from a loss that is not finite.
+on SIGTERM and every ``checkpoint_every`` steps; exact resume; no step from a loss or a
+gradient that is not finite.
 
 Checkpoints are written while training or the evaluation goes on. A kill goes back to the newest one whose
 write had ended; a stop on SIGTERM, an error and the end of the run wait for the write.

@@ -56,6 +56,7 @@ def test_what_scaling_rules_count_is_matrices_and_head() -> None:
     assert scaling_parameters(config) == found.matrices + found.head
 
 
+@pytest.mark.criterion("T35")
 def test_flops_are_those_of_every_product_that_the_model_forms(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forward, where every layer sees everything; backward costs twice as much."""
     config, products = ModelConfig(**SHAPES["odd"], **ARCHITECTURES["hf"]), []
@@ -85,6 +86,7 @@ def test_a_short_window_costs_what_it_lets_a_position_see() -> None:
     assert flops_per_token(full) - flops_per_token(short) == 12 * 96 * hidden
 
 
+@pytest.mark.criterion("T35")
 @pytest.mark.parametrize("preset", PRESETS)
 def test_of_every_preset_too(preset: str) -> None:
     config = resolve(preset)["base"].model

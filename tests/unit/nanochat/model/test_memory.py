@@ -154,7 +154,7 @@ def test_weights_gradients_and_optimizer_state_are_counted_to_the_byte(changes: 
     model.loss(tokens, tokens).backward()
     optimizer.step()
     held = dict.fromkeys(("momentum", "variance", "mean", "square", "step"), 0)
-    for state in optimizer.state.values():
+    for state in optimizer.state_dict()["state"].values():
         for name, tensor in state.items():
             held[name] += tensor.nbytes
     said = training_memory(model.config, Batch(ROWS))
