@@ -14,7 +14,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +23,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from artifacts.atomic import sync_directory, write_file
-from artifacts.errors import NanochatError, UsageError
+from artifacts.errors import DataError, NanochatError, UsageError
 from artifacts.redact import redact_command
 from nanochat.config.base import Config
 from nanochat.heartbeat import Heartbeat
@@ -102,6 +102,7 @@ def stage_main(stage: str, config_type: type[Config], run: Callable[[StageContex
         context = _context(job, getattr(config, "seed", 0))
         attempt = context.attempt
         if context.is_main:
+            _keep_identity(attempt, config)
             _write_json(attempt / "process.json", _process())
         summary = run(context, config)
         if context.is_main:
@@ -116,6 +117,33 @@ def stage_main(stage: str, config_type: type[Config], run: Callable[[StageContex
         if end.code == STOPPED_EXIT_CODE:
             _explain_failure(attempt, STOPPED_EXIT_CODE, "stopped", "")
         raise
+
+
+def _keep_identity(attempt: Path, config: Config) -> None:
+    """Remember what the attempt's checkpoints are of. DataError if that differs from ``config``, by field."""
+    path, now = attempt / "identity.json", config.identity()
+    if path.exists() and any((attempt / "checkpoints").glob("step-*")):
+        before, after = (dict(_flat(values)) for values in (json.loads(path.read_text("utf-8")), now))
+        changed = [
+            f"{name} was {before.get(name)!r}, is {after.get(name)!r}"
+            for name in sorted(before.keys() | after.keys())
+            if before.get(name) != after.get(name)
+        ]
+        if changed:
+            raise DataError(
+                f"{attempt} holds checkpoints of another configuration: {'; '.join(changed)}",
+                "set these back to resume it, or give an empty attempt folder",
+            )
+    _write_json(path, now)
+
+
+def _flat(values: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted paths and values; lists and tuples are one value."""
+    if isinstance(values, dict):
+        for key, value in values.items():
+            yield from _flat(value, f"{name}.{key}" if name else key)
+    else:
+        yield name, list(values) if isinstance(values, tuple) else values
 
 
 def _explain_failure(attempt: Path | None, exit_code: int, message: str, hint: str) -> None:

@@ -32,6 +32,8 @@ ROOT = Path(__file__).resolve().parent.parent
 CRITERIA = ROOT / "docs" / "reliability.md"
 SYSTEM_PACKAGES = {
     "chromium": ("chromium", "chromium-browser", "google-chrome"),
+    "c++": ("c++", "g++", "clang++"),
+    "cuda": (),
     "postgresql": ("postgres", "/usr/lib/postgresql/*/bin/postgres"),
     "weed": ("weed",),
 }
@@ -92,7 +94,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def find_system(name: str) -> str | None:
-    """The path of a system package's program, or None. KeyError for a name that nobody declared."""
+    """The path of a system package's program (the name of a GPU), or None. KeyError for an undeclared name."""
+    if name == "cuda":
+        import torch
+
+        return torch.cuda.get_device_name() if torch.cuda.is_available() else None
     for candidate in SYSTEM_PACKAGES[name]:
         if found := shutil.which(candidate, path=f"{Path(sys.executable).parent}:{os.environ['PATH']}"):
             return found
@@ -103,7 +109,7 @@ def find_system(name: str) -> str | None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     reasons = " ".join(str(report.longrepr) for report in terminalreporter.stats.get("skipped", []))
-    absent = Counter(", ".join(re.findall(r"Skipped: needs ([\w, ]+)", reasons)).split(", "))
+    absent = Counter(", ".join(re.findall(r"Skipped: needs ([\w+, ]+)", reasons)).split(", "))
     absent.pop("", None)
     for name, count in sorted(absent.items()):
         terminalreporter.write_line(f"skipped {count} test(s): {name} is absent", yellow=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 from pydantic import Field
 
@@ -50,5 +51,8 @@ class OptimConfig(Config):
     matrix_lr: float = Field(0.02, gt=0, description="matrices of the blocks (Muon)")
     scalar_lr: float = Field(0.5, gt=0, description="learned scalars (AdamW)")
     weight_decay: float = Field(0.28, ge=0, description="of Muon, cosine to 0, only where it agrees")
+    compile: Literal["auto", "on", "off"] = Field(
+        "auto", description="fuse Muon's step by torch.compile; auto: on CUDA only, as on CPUs it gains less than it takes"
+    )
     lr_scale: float = Field(1.0, gt=0, description="factor on every learning rate")
     schedule: Schedule = Schedule()

@@ -10,6 +10,9 @@ Shapes: K matrices of one shape stacked, M rows, N columns.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -31,33 +34,33 @@ def orthogonalize(update_KMN: Tensor) -> Tensor:
         x = x.mT
     for a, b, c in POLAR_EXPRESS:
         gram = x @ x.mT
-        x = a * x + (b * gram + c * (gram @ gram)) @ x
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x.mT if tall else x
 
 
-@torch.no_grad()
 def muon_step(
     params_KMN: Tensor,
     grads_KMN: Tensor,
     momentum_KMN: Tensor,
     variance_K: Tensor,
     *,
-    lr: float,
-    momentum: float,
-    beta2: float,
-    weight_decay: float,
+    lr: float | Tensor,
+    momentum: float | Tensor,
+    beta2: float | Tensor,
+    weight_decay: float | Tensor,
+    dtype: torch.dtype = torch.float32,
 ) -> None:
     """One step in place on ``params_KMN``; ``variance_K`` is (K, M, 1) for tall, (K, 1, N) for wide matrices.
 
-    The step has the size lr x sqrt(max(1, M / N)), so that every matrix moves alike in spectral norm.
+    Everything is fp32 but the orthogonalisation, which runs in ``dtype`` (float32 or bfloat16). The step has
+    the size lr x sqrt(max(1, M / N)), so that every matrix moves alike in spectral norm.
     """
     rows, columns = params_KMN.shape[-2:]
     momentum_KMN.lerp_(grads_KMN, 1 - momentum)
     update = grads_KMN.lerp(momentum_KMN, momentum)
     norm = update.norm(dim=(-2, -1), keepdim=True)
     update = update * (norm / rows**0.5 / update.norm(dim=-1, keepdim=True).clamp_min(1e-6))
-    working = torch.bfloat16 if params_KMN.is_cuda else torch.float32
-    update = orthogonalize(update.to(working)).float()
+    update = orthogonalize(update.to(dtype)).float()
     update = update * (min(rows, columns) ** 0.5 / update.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-6))
 
     reduced = -1 if rows >= columns else -2
@@ -71,3 +74,16 @@ def muon_step(
     step = lr * max(1.0, rows / columns) ** 0.5
     agrees = (update * params_KMN) >= 0
     params_KMN.sub_(step * (update + weight_decay * params_KMN * agrees))
+
+
+@functools.cache
+def _compiled() -> Callable[..., None]:
+    return torch.compile(muon_step, dynamic=False, fullgraph=True)
+
+
+def compiled_muon_step(
+    *tensors: Tensor, lr: float, momentum: float, beta2: float, weight_decay: float, dtype: torch.dtype
+) -> None:
+    """``muon_step`` compiled, once for each shape: rates travel as tensors, so that a new one compiles nothing."""
+    rates = {"lr": lr, "momentum": momentum, "beta2": beta2, "weight_decay": weight_decay}
+    _compiled()(*tensors, **{name: torch.tensor(value) for name, value in rates.items()}, dtype=dtype)

@@ -2,7 +2,7 @@
 
 A stage brings a model, an optimizer, a loader and two functions: the gradient step's batches and what
 to measure. The loop brings what must never differ between stages: a checkpoint before each evaluation,
-on SIGTERM and every ``checkpoint_every`` steps; exact resume; no step from a loss that is not finite.
+on SIGTERM and every ``checkpoint_every`` steps; exact resume; no step from a loss or gradient that is not finite.
 """
 
 from __future__ import annotations
@@ -131,13 +131,18 @@ class Trainer:
         multiplier = self.optimizer.set_progress(step, self.pace.steps)
         self.optimizer.zero_grad()
         result = self.compute_gradients(step)
-        if not math.isfinite(result.loss):
+        self._require_finite("loss", result.loss, step)
+        norm = self.optimizer.step()
+        self._require_finite("gradient norm", norm, step)
+        records = {"train/lr": multiplier, "train/grad_norm": norm, **result.records}
+        return StepResult(result.loss, result.tokens, records)
+
+    def _require_finite(self, what: str, value: float, step: int) -> None:
+        if not math.isfinite(value):
             raise NanochatError(
-                f"{self.stage}: loss is {result.loss} at step {step}; weights are unchanged",
+                f"{self.stage}: {what} is {value} at step {step}; weights are unchanged",
                 "lower the learning rate (--set STAGE.optim.lr_scale=0.5) and run again",
             )
-        self.optimizer.step()
-        return StepResult(result.loss, result.tokens, {"train/lr": multiplier, **result.records})
 
     def _evaluate(self, state: TrainState, records: RecordWriter) -> None:
         """Measure once per step, after a checkpoint: a kill during a long evaluation loses nothing."""

@@ -86,8 +86,29 @@ def test_training_does_not_import_the_compiler(pytestconfig: pytest.Config) -> N
     assert done.stdout == "[]\n", done.stderr
 
 
-def test_a_parameter_without_gradient_stays_as_it_is() -> None:
+@pytest.mark.parametrize("grads", ["none", "zeros"])
+def test_a_step_without_gradients_leaves_everything_as_it_is(grads: str) -> None:
     model, optimizer = model_and_optimizer()
     before = {name: p.clone() for name, p in model.named_parameters()}
-    optimizer.step()
+    if grads == "zeros":
+        for p in model.parameters():
+            p.grad = torch.zeros_like(p)
+    assert optimizer.step() == 0
     assert all(torch.equal(before[name], p) for name, p in model.named_parameters())
+    assert optimizer.state_dict()["state"] == {}
+
+
+def test_muon_orthogonalizes_in_the_compute_dtype_of_the_model() -> None:
+    steps = []
+    for dtype in (torch.float32, torch.bfloat16):
+        torch.manual_seed(0)
+        model = GPT(SHAPE, dtype)
+        model.init_weights()
+        optimizer, matrix = build_optimizer(model, OptimConfig(weight_decay=0)), model.blocks[0].mlp.up.weight
+        before = matrix.detach().clone()
+        for p in model.parameters():
+            p.grad = torch.randn(p.shape)
+        optimizer.step()
+        steps.append(matrix.detach() - before)
+    gap = (steps[0] - steps[1]).norm() / steps[0].norm()
+    assert 1e-4 < gap < 0.03

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from nanochat.optim.muon import muon_step, orthogonalize
+from nanochat.optim.muon import compiled_muon_step, muon_step, orthogonalize
 
 
 @pytest.mark.parametrize("size", [(24, 24), (64, 16), (16, 64)])
@@ -56,3 +56,18 @@ def test_weight_decay_only_shrinks_where_it_agrees_with_the_update() -> None:
     update = param - plain
     touched = (plain - decayed).abs() > 1e-7
     assert torch.equal(touched, (update * param) > 0)
+
+
+@pytest.mark.needs("c++")
+def test_compiled_it_takes_the_same_step_at_every_rate() -> None:
+    torch.manual_seed(4)
+    start, grads = torch.randn(2, 32, 8), torch.randn(3, 2, 32, 8)
+    found = []
+    for rule in (muon_step, compiled_muon_step):
+        param, momentum, variance = start.clone(), torch.zeros(2, 32, 8), torch.zeros(2, 32, 1)
+        for step, grad in enumerate(grads):
+            rates = {"lr": 0.1 / (step + 1), "momentum": 0.9 + step / 100, "beta2": 0.9, "weight_decay": 0.1}
+            rule(param, grad.clone(), momentum, variance, **rates, dtype=torch.float32)
+        found.append((param, momentum, variance))
+    for mine, compiled in zip(*found, strict=True):
+        assert torch.allclose(mine, compiled, rtol=0, atol=2e-6)

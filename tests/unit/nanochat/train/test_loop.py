@@ -30,7 +30,9 @@ def context(folder: Path) -> StageContext:
     return StageContext({}, folder / "output", folder / "attempt", folder / "scratch")
 
 
-def trainer(folder: Path, die_at: int = -1, bad_at: int = -1, checkpoint_every: int = 3) -> Trainer:
+def trainer(
+    folder: Path, die_at: int = -1, bad_at: int = -1, bad: str = "loss", checkpoint_every: int = 3
+) -> Trainer:
     torch.manual_seed(0)
     model = GPT(SHAPE)
     model.init_weights()
@@ -45,7 +47,9 @@ def trainer(folder: Path, die_at: int = -1, bad_at: int = -1, checkpoint_every: 
         weight = float(sum(int((b.targets_BT >= 0).sum()) for b in batches))
         loss = accumulate(model, batches, weight, 1)
         torch.rand(1)  # a stage may use global randomness: it must survive too
-        return StepResult(float("nan") if step == bad_at else loss, 64)
+        if step == bad_at and bad != "loss":
+            list(model.parameters())[-1].grad[-1] = float(bad)
+        return StepResult(float("nan") if step == bad_at and bad == "loss" else loss, 64)
 
     optimizer = build_optimizer(model, OptimConfig(lr_scale=0.2))
     pace = Pace(STEPS, eval_every=5, checkpoint_every=checkpoint_every, log_every=1)
@@ -87,13 +91,23 @@ def test_records_stay_unique_after_a_kill(tmp_path: Path) -> None:
 
 
 @pytest.mark.criterion("T15")
-def test_a_loss_that_is_not_finite_stops_the_run_before_it_reaches_the_weights(tmp_path: Path) -> None:
-    run = trainer(tmp_path, bad_at=6)
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        ("loss", "loss is nan"), ("nan", "gradient norm is nan"), ("inf", "gradient norm is inf"),
+        ("-inf", "gradient norm is inf"),
+    ],
+)  # fmt: skip
+def test_what_is_not_finite_stops_the_run_before_it_reaches_the_weights(
+    tmp_path: Path, bad: str, said: str
+) -> None:
+    run = trainer(tmp_path, bad_at=6, bad=bad)
     good = trainer(tmp_path / "good", die_at=6)
     with pytest.raises(Killed):
         good.run()
-    with pytest.raises(NanochatError, match="loss is nan at step 6"):
+    with pytest.raises(NanochatError, match=f"{said} at step 6; weights are unchanged") as caught:
         run.run()
+    assert caught.value.exit_code == 1
     for mine, reference in zip(run.model.parameters(), good.model.parameters(), strict=True):
         assert torch.equal(mine, reference)
 

@@ -1,0 +1,82 @@
+"""Toy runs against stored losses, and against themselves: seeds, threads, micro-batches.
+
+After a wanted change of the numerics: ``python -m tests.golden.test_losses`` writes ``losses.json`` anew.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.golden.toy import Outcome, train_toy
+
+GOLDEN = Path(__file__).with_name("losses.json")
+STEPS = 30
+
+
+def losses(folder: Path, architecture: str) -> list[float]:
+    """What is stored: of every step, to seven digits."""
+    return [float(f"{x:.7g}") for x in train_toy(folder, steps=STEPS, architecture=architecture).losses]
+
+
+def gap(mine: list[float], theirs: list[float]) -> float:
+    return max(abs(a - b) / b for a, b in zip(mine, theirs, strict=True))
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    return train_toy(tmp_path_factory.mktemp("plain"), steps=10)
+
+
+@pytest.mark.criterion("T31")
+@pytest.mark.parametrize("architecture", ["current", "classic"])
+def test_losses_are_the_stored_ones(tmp_path: Path, architecture: str) -> None:
+    golden = json.loads(GOLDEN.read_text(encoding="utf-8"))
+    found = losses(tmp_path, architecture)
+    assert gap(found, golden["losses"][architecture]) <= golden["relative_tolerance"]
+    assert found[-1] < 0.6 * found[0]
+
+
+@pytest.mark.criterion("T30")
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_a_seed_decides_every_bit(tmp_path: Path, repository: Path, threads: str) -> None:
+    program = """if True:
+        import hashlib, json, sys
+        from pathlib import Path
+        import torch
+        from tests.golden.toy import train_toy
+
+        assert torch.get_num_threads() == int(sys.argv[2])
+        for name, seed in [("a", 0), ("b", 0), ("c", 1)]:
+            outcome = train_toy(Path(sys.argv[1], name), steps=50, seed=seed)
+            weights = b"".join(tensor.numpy().tobytes() for tensor in outcome.weights.values())
+            print(json.dumps([hashlib.sha256(weights).hexdigest(), *outcome.losses]))
+    """
+    environment = {**os.environ, "OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": "passive"}  # no spinning
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path), threads],
+        capture_output=True, text=True, cwd=repository, env=environment, timeout=300,
+    )  # fmt: skip
+    first, again, other = map(json.loads, done.stdout.splitlines())
+    assert len(first) == 51
+    assert first == again
+    assert not set(first) & set(other)
+
+
+@pytest.mark.criterion("T32")
+@pytest.mark.parametrize("micro_batch", [1, 2, 4])
+def test_how_a_batch_is_cut_changes_next_to_nothing(tmp_path: Path, micro_batch: int, plain: Outcome) -> None:
+    cut = train_toy(tmp_path, steps=10, micro_batch=micro_batch)
+    assert gap(cut.losses, plain.losses) <= 1e-6
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder:
+        found = {name: losses(Path(folder, name), name) for name in ("current", "classic")}
+    GOLDEN.write_text(json.dumps({"relative_tolerance": 1e-5, "losses": found}, indent=1) + "\n")
