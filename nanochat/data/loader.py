@@ -12,8 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate, chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -26,66 +27,59 @@ from nanochat.data.token_shards import TokenShards
 IGNORE = -1
 """Target value that the loss leaves out."""
 
-STATE_SCHEMA = 1
+STATE_SCHEMA = 2
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One rank's share of a step: int64 tensors of shape (B, T); ``epoch`` counts finished passes."""
+    """One rank's share of a step: int64 tensors of shape (B, T); ``epoch`` counts finished passes.
+
+    ``supervised``: how many of its targets are not IGNORE.
+    """
 
     inputs_BT: torch.Tensor
     targets_BT: torch.Tensor
     epoch: int
+    supervised: int
 
 
 class PackedLoader:
-    """What both loaders share: rows of pieces become tensors, with exact state and accounting.
-
-    A subclass says what a document is: ``document(number) -> (ids, supervised)``.
-    """
+    """What both loaders share: rows of pieces become tensors, with exact state and accounting."""
 
     def __init__(
-        self, packer: Packer, identity: dict[str, Any], batch: int, pad: int, rank: int, world_size: int
+        self, packer: Packer, identity: dict[str, Any], batch: int, rank: int, world_size: int
     ) -> None:
         assert 0 <= rank < world_size
         assert batch > 0
         self._packer, self._identity = packer, identity
-        self._batch, self._pad, self._rank, self._world_size = batch, pad, rank, world_size
+        self._batch, self._rank, self._world_size = batch, rank, world_size
 
-    def document(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """Token ids of a document, and which of them may be targets (bool), both of its full length."""
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(B, T) of a batch."""
+        return self._batch, self._packer.capacity - 1
+
+    def tokens(self, rows: list[list[Piece]]) -> tuple[np.ndarray, np.ndarray]:
+        """Token ids of ``rows``, and the same with IGNORE for what is no target; shape (B, C), integers."""
         raise NotImplementedError
 
-    def next(self) -> Batch:
-        """This rank's rows of the next global batch."""
-        ids_BC = np.full((self._batch, self._packer.capacity), self._pad, dtype=np.int64)
-        supervised_BC = np.zeros(ids_BC.shape, dtype=bool)
-        for number in range(self._batch * self._world_size):
-            pieces = self._packer.next_row()
-            row, rank = divmod(number, self._world_size)
-            if rank == self._rank:
-                self._fill(ids_BC[row], supervised_BC[row], pieces)
-        targets_BC = np.where(supervised_BC, ids_BC, IGNORE)
-        return Batch(
-            torch.from_numpy(np.ascontiguousarray(ids_BC[:, :-1])),
-            torch.from_numpy(np.ascontiguousarray(targets_BC[:, 1:])),
-            self._packer.epoch,
-        )
+    def next(self, into: tuple[torch.Tensor, torch.Tensor] | None = None) -> Batch:
+        """This rank's rows of the next global batch, in new tensors or in the two of ``into`` (CPU)."""
+        count = self._batch * self._world_size
+        rows = [self._packer.next_row() for _ in range(count)][self._rank :: self._world_size]
+        ids_BC, targets_BC = self.tokens(rows)
+        inputs_BT, targets_BT = into or [torch.empty(self.shape, dtype=torch.int64) for _ in range(2)]
+        np.copyto(inputs_BT.numpy(), ids_BC[:, :-1])
+        np.copyto(targets_BT.numpy(), targets_BC[:, 1:])
+        supervised = int(np.count_nonzero(targets_BC[:, 1:] != IGNORE))
+        return Batch(inputs_BT, targets_BT, self._packer.epoch, supervised)
 
-    def _fill(self, ids_C: np.ndarray, supervised_C: np.ndarray, pieces: list[Piece]) -> None:
-        start = 0
-        for document, tokens in pieces:
-            ids, supervised = self.document(document)
-            ids_C[start : start + tokens] = ids[:tokens]
-            supervised_C[start : start + tokens] = supervised[:tokens]
-            start += tokens
-
-    def ledger(self) -> dict[str, int]:
-        """Token and document accounting over all ranks since the start; see ``Packer.ledger``."""
-        return self._packer.ledger()
+    def ledger(self, state: dict[str, Any] | None = None) -> dict[str, int]:
+        """Token and document accounting over all ranks up to ``state`` (now); see ``Packer.ledger``."""
+        return self._packer.ledger(state and state["position"])
 
     def state_dict(self) -> dict[str, Any]:
-        """Exact position as JSON, equal on all ranks; under 64 KB for buffers of up to 5,000 documents."""
+        """Exact position as JSON, equal on all ranks; under 64 KB for buffers of up to 3,000 documents."""
         return {"schema": STATE_SCHEMA, "data": self._identity, "position": self._packer.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -102,9 +96,10 @@ class PackedLoader:
 
 
 class PretrainLoader(PackedLoader):
-    """Rows of whole documents, each behind a BOS, best fit first, the last one cropped: no padding at all.
+    """Rows of documents, each behind a BOS, best fit first, the last one cut: no padding at all.
 
-    ``tokens_dir`` is a tokens artifact. Ledger tokens include the BOS of each document.
+    ``tokens_dir`` is a tokens artifact. ``crop``: what becomes of the rest of a document that was cut;
+    carried on, it begins with a BOS again. Ledger tokens include the first BOS of each document.
     """
 
     def __init__(
@@ -119,11 +114,12 @@ class PretrainLoader(PackedLoader):
         seed: int = 0,
         shuffle: bool = True,
         buffer: int = 1000,
+        crop: Literal["carry", "drop"] = "carry",
     ) -> None:
         self._shards = TokenShards(tokens_dir, split)
         self._bos = bos
         order = DocumentOrder(self._shards.rows, seed=seed, shuffle=shuffle)
-        packer = Packer(order, self._length, seq_len + 1, buffer=buffer, crop=True)
+        packer = Packer(order, self._lengths, seq_len + 1, buffer=buffer, crop=crop)
         identity = {
             "split": split,
             "documents": len(order),
@@ -132,16 +128,22 @@ class PretrainLoader(PackedLoader):
             "seed": seed,
             "shuffle": shuffle,
             "buffer": buffer,
+            "crop": crop,
         }
-        super().__init__(packer, identity, batch, bos, rank, world_size)
+        super().__init__(packer, identity, batch, rank, world_size)
 
-    def _length(self, number: int) -> int:
-        return 1 + self._shards.length(number)
+    def _lengths(self, numbers: np.ndarray) -> np.ndarray:
+        return self._shards.lengths(numbers) + 1
 
-    def document(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """BOS and the document's tokens; all may be targets."""
-        ids = np.concatenate(([self._bos], self._shards.read(number)))
-        return ids, np.ones(len(ids), dtype=bool)
+    def tokens(self, rows: list[list[Piece]]) -> tuple[np.ndarray, np.ndarray]:
+        """Each piece behind a BOS; every token may be a target."""
+        ids_BC = np.full((len(rows), self._packer.capacity), self._bos, self._shards.dtype)
+        for ids_C, pieces in zip(ids_BC, rows, strict=True):
+            at = 0
+            for document, start, tokens in pieces:
+                ids_C[at + 1 : at + tokens] = self._shards.read(document, max(start - 1, 0), tokens - 1)
+                at += tokens
+        return ids_BC, ids_BC
 
 
 class ConversationLoader(PackedLoader):
@@ -165,38 +167,50 @@ class ConversationLoader(PackedLoader):
         masked: bool = True,
         buffer: int = 1000,
     ) -> None:
-        self._masked = masked
-        self._rows = [row for row in rows if self._has_target(row, seq_len + 1)]
-        self._dropped = len(rows) - len(self._rows)
-        if not self._rows:
+        kept = [row for row in rows if _has_target(row, seq_len + 1, masked)]
+        if not kept:
             raise DataError(
                 f"none of {len(rows)} conversations has a token to train on within {seq_len} tokens",
                 "use a longer sequence, or conversations with assistant messages",
             )
-        order = DocumentOrder([len(self._rows)], seed=seed, block=len(self._rows))
-        packer = Packer(order, self._length, seq_len + 1, buffer=buffer, crop=False)
+        self._dropped, self._pad = len(rows) - len(kept), pad
+        self._firsts = np.array([0, *accumulate(len(ids) for ids, _ in kept)])
+        self._ids = np.fromiter(chain.from_iterable(ids for ids, _ in kept), np.int64)
+        mask = np.fromiter(chain.from_iterable(mask for _, mask in kept), bool)
+        self._targets = np.where(mask, self._ids, IGNORE) if masked else self._ids
+        order = DocumentOrder([len(kept)], seed=seed, block=len(kept))
+        packer = Packer(order, self._lengths, seq_len + 1, buffer=buffer, crop="never")
         identity = {
             "documents": len(order),
-            "tokens": sum(len(ids) for ids, _ in self._rows),
+            "tokens": len(self._ids),
             "seq_len": seq_len,
             "seed": seed,
             "buffer": buffer,
         }
-        super().__init__(packer, identity, batch, pad, rank, world_size)
+        super().__init__(packer, identity, batch, rank, world_size)
 
-    def _has_target(self, row: tuple[Sequence[int], Sequence[int]], capacity: int) -> bool:
-        ids, mask = row
-        return any(mask[1:capacity]) if self._masked else len(ids) > 1
+    def _lengths(self, numbers: np.ndarray) -> np.ndarray:
+        lengths: np.ndarray = self._firsts[numbers + 1] - self._firsts[numbers]
+        return lengths
 
-    def _length(self, number: int) -> int:
-        return len(self._rows[number][0])
+    def tokens(self, rows: list[list[Piece]]) -> tuple[np.ndarray, np.ndarray]:
+        """Conversations one after the other, then ``pad``."""
+        shape = len(rows), self._packer.capacity
+        ids_BC, targets_BC = np.full(shape, self._pad), np.full(shape, IGNORE)
+        for row, pieces in enumerate(rows):
+            at = 0
+            for document, _, tokens in pieces:
+                first = self._firsts[document]
+                ids_BC[row, at : at + tokens] = self._ids[first : first + tokens]
+                targets_BC[row, at : at + tokens] = self._targets[first : first + tokens]
+                at += tokens
+        return ids_BC, targets_BC
 
-    def document(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """A conversation's ids, and its mask (all true unless ``masked``)."""
-        ids, mask = self._rows[number]
-        supervised = np.array(mask, dtype=bool) if self._masked else np.ones(len(ids), dtype=bool)
-        return np.array(ids, dtype=np.int64), supervised
-
-    def ledger(self) -> dict[str, int]:
+    def ledger(self, state: dict[str, Any] | None = None) -> dict[str, int]:
         """As ``Packer.ledger``, and the conversations left out because they have no target."""
-        return {**super().ledger(), "dropped_documents": self._dropped}
+        return {**super().ledger(state), "dropped_documents": self._dropped}
+
+
+def _has_target(row: tuple[Sequence[int], Sequence[int]], capacity: int, masked: bool) -> bool:
+    ids, mask = row
+    return any(mask[1:capacity]) if masked else len(ids) > 1

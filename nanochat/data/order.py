@@ -28,12 +28,15 @@ class DocumentOrder:
         """Documents in one epoch."""
         return self._count
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[int]:
-        """Document numbers of ``epoch`` from position ``start`` on; whole blocks before it are skipped."""
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[np.ndarray]:
+        """Document numbers (int64) of ``epoch`` from position ``start`` on, a block at a time.
+
+        No array is empty. Whole blocks before ``start`` cost nothing but a step.
+        """
         for index in self._block_order(epoch):
             block = self._blocks[index]
             if start < len(block):
-                yield from self._inside(epoch, index)[start:]
+                yield self._inside(epoch, index)[start:]
             start = max(0, start - len(block))
 
     def _block_order(self, epoch: int) -> list[int]:
@@ -42,9 +45,8 @@ class DocumentOrder:
         order: list[int] = np.random.default_rng([self.seed, epoch]).permutation(len(self._blocks)).tolist()
         return order
 
-    def _inside(self, epoch: int, index: int) -> list[int]:
-        block = self._blocks[index]
-        if not self.shuffle:
-            return list(block)
-        order: list[int] = np.random.default_rng([self.seed, epoch, index + 1]).permutation(block).tolist()
-        return order
+    def _inside(self, epoch: int, index: int) -> np.ndarray:
+        block = np.array(self._blocks[index])
+        return (
+            np.random.default_rng([self.seed, epoch, index + 1]).permutation(block) if self.shuffle else block
+        )

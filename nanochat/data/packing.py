@@ -1,8 +1,9 @@
 """Best-fit packing: an endless order of documents in, rows of pieces out. Lengths only, no tokens, no torch.
 
-A row takes the largest buffered document that still fits, until nothing fits. Then either the shortest
-one is cropped to fill the row exactly (pretraining), or the rest of the row stays empty (conversations).
-An epoch is packed to its last document before the next one begins, so no document waits for ever.
+A row begins with the document that has waited longest; then it takes the largest one that still fits,
+until nothing fits. So documents of all lengths leave at the pace at which they come, and the pieces of
+a long one are spread over as many rows as the buffer holds documents. What fills the rest of a row is
+said by ``crop``. An epoch is packed to its last document before the next one begins.
 """
 
 from __future__ import annotations
@@ -10,15 +11,31 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
 
 from nanochat.data.order import DocumentOrder
 
+Crop = Literal["carry", "drop", "never"]
+"""What is done where nothing fits any more: the shortest document is cut to fill the row exactly, and its
+rest waits for a later row ("carry") or is lost ("drop"); or the row keeps an empty end ("never").
+
+A document longer than a row is cut all the same: carried on, or with "drop" and "never" lost beyond it.
+"""
+
+AGE_BITS = 40  # a key is (row space a document needs, when it came), as one integer: quick to compare
+AGE_MASK = (1 << AGE_BITS) - 1
+
 
 class Piece(NamedTuple):
-    """The first ``tokens`` tokens of a document."""
+    """``tokens`` tokens of a row for a document, from its token ``start`` on; token 0 is its BOS.
+
+    A piece that goes on (``start`` > 0) has a BOS of its own in front, one of its ``tokens``.
+    """
 
     document: int
+    start: int
     tokens: int
 
 
@@ -31,102 +48,141 @@ class Placed:
     used_tokens: int = 0
     cropped_documents: int = 0
     cropped_tokens: int = 0
+    repeated_bos: int = 0
 
 
 class Packer:
     """Packs the documents of ``order`` into rows of at most ``capacity`` tokens; its state is exact.
 
-    ``length_of(document)`` is its length in tokens, at least 1. With ``crop`` every row is full, and a
-    document longer than a row waits until it is the shortest left. Without, documents stay whole but for
-    those longer than a row, which are truncated to it.
+    ``lengths_of(documents)`` are their lengths in tokens, each at least 1. ``buffer`` documents wait to
+    be chosen. Every row is full but with ``crop="never"``.
     """
 
     def __init__(
         self,
         order: DocumentOrder,
-        length_of: Callable[[int], int],
+        lengths_of: Callable[[np.ndarray], np.ndarray],
         capacity: int,
         *,
         buffer: int,
-        crop: bool,
+        crop: Crop,
     ) -> None:
-        self.order, self.length_of, self.capacity = order, length_of, capacity
+        assert capacity > 1 or crop != "carry", "a row of one BOS carries nothing on"
+        self.order, self.lengths_of, self.capacity = order, lengths_of, capacity
         self.buffer, self.crop = buffer, crop
-        self.epoch = self._cursor = self._seen_documents = self._seen_tokens = 0
+        self._seen_documents = self._seen_tokens = 0
         self._placed = Placed()
-        self._waiting: list[tuple[int, int]] = []  # (tokens it needs, document), sorted
-        self._documents = order.epoch(0)
+        self._empty_buffer()
+        self._enter(epoch=0, cursor=0)
+
+    def _empty_buffer(self) -> None:
+        self._keys: list[int] = []  # of those that wait, sorted
+        self._waiting: dict[int, tuple[int, int, int, int]] = {}  # age -> key, document, start, length
+        self._next_age = self._oldest = 0
+
+    def _enter(self, epoch: int, cursor: int) -> None:
+        self.epoch, self._cursor = epoch, cursor
+        self._blocks = self.order.epoch(epoch, cursor)
+        self._coming: list[tuple[int, int]] = []  # document, length; the next one is the last
 
     def next_row(self) -> list[Piece]:
         """The pieces of the next row, in order; never empty."""
-        row: list[Piece] = []
-        space = self.capacity
+        self._refill()
+        row = [self._take(self._index_of_oldest(), self.capacity)]
+        space = self.capacity - row[0].tokens
         while space:
             self._refill()
-            fits = bisect_left(self._waiting, (space + 1,))
-            if not fits and not self.crop:
+            fits = bisect_left(self._keys, (space + 1) << AGE_BITS)
+            if not fits and self.crop == "never":
                 break
-            needed, document = self._waiting.pop(max(fits - 1, 0))
-            piece = Piece(document, min(needed, space))
-            self._account(piece)
-            row.append(piece)
-            space -= piece.tokens
+            row.append(self._take(max(fits - 1, 0), space))
+            space -= row[-1].tokens
         self._placed.rows += 1
         return row
 
     def _refill(self) -> None:
-        while len(self._waiting) < self.buffer:
-            if self._cursor == len(self.order):
-                if self._waiting:
-                    return
-                self.epoch, self._cursor = self.epoch + 1, 0
-                self._documents = self.order.epoch(self.epoch)
-            document = next(self._documents)
+        while len(self._keys) < self.buffer:
+            if not self._coming:
+                if self._cursor == len(self.order):
+                    if self._keys:
+                        return
+                    self._enter(self.epoch + 1, 0)
+                documents = next(self._blocks)[::-1]
+                self._coming = list(zip(documents.tolist(), self.lengths_of(documents).tolist(), strict=True))
+            document, length = self._coming.pop()
             self._cursor += 1
             self._seen_documents += 1
-            self._seen_tokens += self.length_of(document)
-            self._wait(document)
+            self._seen_tokens += length
+            self._wait(document, 0, length)
 
-    def _wait(self, document: int) -> None:
-        length = self.length_of(document)
-        insort(self._waiting, (length if self.crop else min(length, self.capacity), document))
+    def _wait(self, document: int, start: int, length: int) -> None:
+        needed = min(length - start + (start > 0), self.capacity)
+        key = needed << AGE_BITS | self._next_age
+        insort(self._keys, key)
+        self._waiting[self._next_age] = key, document, start, length
+        self._next_age += 1
 
-    def _account(self, piece: Piece) -> None:
-        lost = self.length_of(piece.document) - piece.tokens
-        self._placed.used_tokens += piece.tokens
-        self._placed.cropped_tokens += lost
-        self._placed.cropped_documents += lost > 0
-        self._placed.used_documents += lost == 0
+    def _index_of_oldest(self) -> int:
+        while self._oldest not in self._waiting:
+            self._oldest += 1
+        return bisect_left(self._keys, self._waiting[self._oldest][0])
 
-    def ledger(self) -> dict[str, int]:
-        """Documents and tokens: used (whole) + cropped + left (buffered) == seen, and ``empty`` row space."""
-        left = sum(self.length_of(document) for _, document in self._waiting)
+    def _take(self, index: int, space: int) -> Piece:
+        key, document, start, length = self._waiting.pop(self._keys.pop(index) & AGE_MASK)
+        tokens = min(key >> AGE_BITS, space)
+        end = start + tokens - (start > 0)
+        placed = self._placed
+        placed.used_tokens += end - start
+        placed.repeated_bos += start > 0
+        if end == length:
+            placed.used_documents += 1
+        elif self.crop == "carry":
+            self._wait(document, end, length)
+        else:
+            placed.cropped_documents += 1
+            placed.cropped_tokens += length - end
+        return Piece(document, start, tokens)
+
+    def ledger(self, state: dict[str, Any] | None = None) -> dict[str, int]:
+        """Documents and tokens at ``state`` (now): used (to the end) + cropped + left (waiting) == seen.
+
+        Row space is used + ``repeated_bos`` (in front of pieces that go on) + ``empty``.
+        """
+        state = state or self.state_dict()
+        left = self._lengths(state["waiting"]).sum() - sum(state["starts"])
+        placed = state["placed"]
+        taken = placed["used_tokens"] + placed["repeated_bos"]
         return {
-            "seen_documents": self._seen_documents,
-            "seen_tokens": self._seen_tokens,
-            **asdict(self._placed),
-            "left_documents": len(self._waiting),
-            "left_tokens": left,
-            "empty_tokens": self._placed.rows * self.capacity - self._placed.used_tokens,
+            "seen_documents": state["seen_documents"],
+            "seen_tokens": state["seen_tokens"],
+            **placed,
+            "left_documents": len(state["waiting"]),
+            "left_tokens": int(left),
+            "empty_tokens": placed["rows"] * self.capacity - taken,
         }
 
+    def _lengths(self, documents: list[int]) -> np.ndarray:
+        return self.lengths_of(np.array(documents, np.int64))
+
     def state_dict(self) -> dict[str, Any]:
-        """JSON-able position: about 10 bytes a buffered document; their tokens are read again on resume."""
+        """JSON-able position: 10 to 20 bytes a waiting document; their tokens are read again on resume."""
+        waiting = self._waiting.values()
         return {
             "epoch": self.epoch,
             "cursor": self._cursor,
             "seen_documents": self._seen_documents,
             "seen_tokens": self._seen_tokens,
             "placed": asdict(self._placed),
-            "waiting": [document for _, document in self._waiting],
+            "waiting": [document for _, document, _, _ in waiting],
+            "starts": [start for _, _, start, _ in waiting],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue exactly where ``state`` was taken, on the same order, lengths and capacity."""
-        self.epoch, self._cursor = state["epoch"], state["cursor"]
+        """Continue exactly where ``state`` was taken, on the same order, lengths, capacity and ``crop``."""
         self._seen_documents, self._seen_tokens = state["seen_documents"], state["seen_tokens"]
         self._placed = Placed(**state["placed"])
-        self._waiting = []
-        for document in state["waiting"]:
-            self._wait(document)
-        self._documents = self.order.epoch(self.epoch, self._cursor)
+        self._empty_buffer()
+        lengths = self._lengths(state["waiting"]).tolist()
+        for document, start, length in zip(state["waiting"], state["starts"], lengths, strict=True):
+            self._wait(document, start, length)
+        self._enter(state["epoch"], state["cursor"])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+from typing import Literal
+
 from pydantic import Field
 
 from nanochat.config.model import ModelConfig
@@ -16,7 +19,10 @@ class BaseConfig(TrainConfig):
 
     model: ModelConfig
     val_tokens: int = Field(ge=1, description="validation tokens measured at each evaluation")
-    shuffle_buffer: int = Field(1000, ge=1, le=5000, description="documents the packer chooses from")
+    shuffle_buffer: int = Field(1000, ge=1, le=3000, description="documents the packer chooses from")
+    crop: Literal["carry", "drop"] = Field(
+        "carry", description="the rest of a document cut at a row's end: carried to a later row, or dropped"
+    )
 
 
 def run(ctx: StageContext, config: BaseConfig) -> Summary:
@@ -24,6 +30,7 @@ def run(ctx: StageContext, config: BaseConfig) -> Summary:
     import torch
 
     from nanochat.data.loader import PretrainLoader
+    from nanochat.data.prefetch import Prefetcher
     from nanochat.model.gpt import GPT
     from nanochat.optim.build import build_optimizer
     from nanochat.tokenizer.tokenizer import Tokenizer
@@ -40,26 +47,26 @@ def run(ctx: StageContext, config: BaseConfig) -> Summary:
     model.init_weights()
     model.to(device)
 
-    def loader(split: str, rows: int) -> PretrainLoader:
+    def loader(split: str, rows: int, crop: Literal["carry", "drop"]) -> PretrainLoader:
         return PretrainLoader(
             ctx.inputs["tokens"], split, rows, config.model.seq_len, tokenizer.special("bos"),
-            ctx.rank, ctx.world_size, seed=config.seed, buffer=config.shuffle_buffer,
+            ctx.rank, ctx.world_size, seed=config.seed, buffer=config.shuffle_buffer, crop=crop,
         )  # fmt: skip
 
     with process_group(ctx, device):
         rows = config.micro_batch
-        held_out = loader("val", rows)
+        held_out = loader("val", rows, "drop")  # always: val_bpb then compares whatever crop is
         per_batch = rows * config.model.seq_len * ctx.world_size
         val_batches = [held_out.next() for _ in range(max(1, config.val_tokens // per_batch))]
         token_bytes_V = torch.as_tensor(tokenizer.token_bytes, device=device)
-        train_loader = loader("train", rows)
-        curve = train_supervised(
-            ctx, config, "base", model, build_optimizer(model, config.optim), train_loader,
-            config.model.seq_len, "val_bpb", lambda: bits_per_byte(model, val_batches, token_bytes_V),
-        )  # fmt: skip
+        with closing(Prefetcher(loader("train", rows, config.crop), device)) as train_loader:
+            curve = train_supervised(
+                ctx, config, "base", model, build_optimizer(model, config.optim), train_loader,
+                config.model.seq_len, "val_bpb", lambda: bits_per_byte(model, val_batches, token_bytes_V),
+            )  # fmt: skip
+            ledger = train_loader.ledger()
     if not ctx.is_main:
         return Summary()
-    ledger = train_loader.ledger()
     save_model(
         model, ctx.output, tokenizer_file, curve, {"stage": "base", "steps": config.steps, "ledger": ledger}
     )

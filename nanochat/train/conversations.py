@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import closing
 
 from nanochat.config.conversations import ChatTrainConfig
 from nanochat.data.loader import ConversationLoader
+from nanochat.data.prefetch import Prefetcher
 from nanochat.optim.build import build_optimizer
 from nanochat.runtime import StageContext, Summary
 from nanochat.tasks.mixture import build_mixture
@@ -40,14 +42,14 @@ def train_on_conversations(
         held_out, val_batches = loader(config.val_mixture, "test"), []
         while (batch := held_out.next()).epoch == 0:
             val_batches.append(batch)
-        train_loader = loader(config.mixture, "train")
-        curve = train_supervised(
-            ctx, config, stage, model, build_optimizer(model, config.optim), train_loader,
-            seq_len, "val_loss", lambda: mean_loss(model, val_batches or [batch]),
-        )  # fmt: skip
+        with closing(Prefetcher(loader(config.mixture, "train"), model.device)) as train_loader:
+            curve = train_supervised(
+                ctx, config, stage, model, build_optimizer(model, config.optim), train_loader,
+                seq_len, "val_loss", lambda: mean_loss(model, val_batches or [batch]),
+            )  # fmt: skip
+            ledger = train_loader.ledger()
     if not ctx.is_main:
         return Summary()
-    ledger = train_loader.ledger()
     save_model(
         model, ctx.output, tokenizer_file, curve, {"stage": stage, "steps": config.steps, "ledger": ledger}
     )

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from artifacts.errors import UsageError
 from nanochat.config.training import TrainConfig
-from nanochat.data.loader import PackedLoader
+from nanochat.data.prefetch import Prefetcher
 from nanochat.model.gpt import GPT
 from nanochat.optim.build import MuonAdamW
 from nanochat.runtime import StageContext
@@ -20,7 +20,7 @@ def train_supervised(
     stage: str,
     model: GPT,
     optimizer: MuonAdamW,
-    loader: PackedLoader,
+    loader: Prefetcher,
     seq_len: int,
     val_metric: str,
     measure: Callable[[], float],
@@ -35,7 +35,7 @@ def train_supervised(
 
     def gradients(step: int) -> StepResult:
         batches = [loader.next() for _ in range(config.batch_tokens // per_pass)]
-        supervised = sum(int((batch.targets_BT >= 0).sum()) for batch in batches)
+        supervised = sum(batch.supervised for batch in batches)
         total = all_sum(supervised, model.device)
         loss = all_sum(accumulate(model, batches, total, ctx.world_size), model.device)
         return StepResult(loss, config.batch_tokens)

@@ -50,7 +50,7 @@ def test_evaluate_means_all_evaluations_and_a_full_name_one() -> None:
         ({"vocab_size": 5}, "vocab_size = 5"),
         ({"tokenizer.vocab_size": 400}, "set both at once: --set vocab_size=N"),
         ({"base.model.width": 16}, "width 16 is less than 24"),
-        ({"base.shuffle_buffer": 5001}, "base.shuffle_buffer = 5001"),
+        ({"base.shuffle_buffer": 3001}, "base.shuffle_buffer = 3001"),
         ({"sft.batch_tokens": 500}, "sft.batch_tokens = 500 is not a multiple of"),
     ],
 )

@@ -20,21 +20,22 @@ BOS = 0
 
 
 def write_shards(folder: Path, lengths: list[list[int]], split: str = "train") -> None:
-    """Shards whose document number n consists of token n + 1 only, so that rows can be read back."""
-    number = 0
+    """Shards whose tokens are 1, 2, 3, … through all of them, so that rows can be read back."""
+    first = 1
     for index, shard in enumerate(lengths):
-        tokens = [np.full(length, number + row + 1, np.uint16) for row, length in enumerate(shard)]
-        number += len(shard)
         stem = folder / f"shard_{index:05}"
-        np.save(f"{stem}.tokens.npy", np.concatenate(tokens))
+        np.save(f"{stem}.tokens.npy", np.arange(first, first + sum(shard), dtype=np.uint16))
         np.save(f"{stem}.offsets.npy", np.cumsum([0, *shard], dtype=np.int64))
         about = {"schema": 1, "split": split, "rows": len(shard), "tokens": sum(shard)}
         stem.with_suffix(".json").write_text(json.dumps(about))
+        first += sum(shard)
 
 
 @pytest.fixture(scope="module")
 def lengths() -> list[list[int]]:
+    """Of documents; some are longer than a row, one is empty."""
     drawn = np.random.default_rng(5).integers(1, 50, 1500)
+    drawn[[3, 400, 700, 1100]] = 0, 300, 129, 64
     return [drawn[:700].tolist(), drawn[700:701].tolist(), drawn[701:].tolist()]
 
 
@@ -56,11 +57,13 @@ def conversations() -> list[tuple[list[int], list[int]]]:
     return rows
 
 
-@pytest.fixture(params=["pretrain", "conversation"])
+@pytest.fixture(params=["carry", "drop", "conversation"])
 def make(request: pytest.FixtureRequest, tokens_dir: Path, conversations) -> Callable[..., PackedLoader]:
     """``make(rank, world_size, batch)`` of either loader."""
-    if request.param == "pretrain":
-        return lambda rank, world, batch=2: PretrainLoader(tokens_dir, "train", batch, 64, BOS, rank, world)
+    if request.param != "conversation":
+        return lambda rank, world, batch=2: PretrainLoader(
+            tokens_dir, "train", batch, 64, BOS, rank, world, crop=request.param
+        )
     return lambda rank, world, batch=2: ConversationLoader(conversations, batch, 64, BOS, rank, world)
 
 
@@ -98,7 +101,7 @@ def test_resume_is_bitwise_at_any_cut_and_across_an_epoch_edge(make, world_size:
                 batch = resumed.next()
                 assert torch.equal(batch.inputs_BT, expected.inputs_BT)
                 assert torch.equal(batch.targets_BT, expected.targets_BT)
-                assert batch.epoch == expected.epoch
+                assert (batch.epoch, batch.supervised) == (expected.epoch, expected.supervised)
 
 
 @pytest.mark.criterion("T08")
@@ -117,35 +120,60 @@ def test_another_number_of_ranks_continues_the_same_rows(make, before: int, afte
 @pytest.mark.criterion("T20")
 def test_the_state_of_the_largest_corpus_stays_small(make) -> None:
     state = make(0, 1).state_dict()
-    state["position"]["waiting"] = [10**8] * 5000
+    state["position"] |= {"waiting": [10**8] * 3000, "starts": [10**6] * 3000}
     assert len(json.dumps(state)) <= 64 * 1024
 
 
-@pytest.mark.criterion("T21")
-@pytest.mark.parametrize("shuffle", [True, False])
-def test_one_epoch_holds_each_document_once_and_reports_what_was_cropped(
-    tokens_dir, lengths, shuffle
-) -> None:
-    loaders = [PretrainLoader(tokens_dir, "train", 2, 64, BOS, rank, 2, shuffle=shuffle) for rank in range(2)]
-    found: list[tuple[int, int]] = []
-    documents = [length + 1 for shard in lengths for length in shard]
-    while loaders[0].ledger()["seen_documents"] <= len(documents):
+def pieces_of_an_epoch(loaders: list[PackedLoader]) -> Iterator[list[int]]:
+    """The tokens behind each BOS, in the order in which they were packed, until a new epoch begins."""
+    while loaders[0].state_dict()["position"]["epoch"] == 0:
         for inputs, targets in global_rows(loaders, 1):
             row = torch.cat((inputs, targets[-1:])).tolist()
             starts = [position for position, token in enumerate(row) if token == BOS]
             assert starts[0] == 0
             for start, end in zip(starts, [*starts[1:], len(row)], strict=True):
-                assert len(set(row[start + 1 : end])) <= 1
-                found.append((row[start + 1] - 1 if end - start > 1 else -1, end - start))
-    first_epoch = found[: len(documents)]
-    visits = Counter(document for document, _ in first_epoch)
-    only_bos = visits.pop(-1, 0)  # cropped to their BOS: it does not say which document they were
-    assert set(visits.values()) == {1}
-    assert len(visits) + only_bos == len(documents)
+                piece = row[start + 1 : end]
+                assert piece == list(range(piece[0], piece[0] + len(piece))) if piece else True
+                yield piece
+
+
+@pytest.mark.criterion("T21")
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_one_epoch_holds_every_token_once(tokens_dir, lengths, shuffle) -> None:
+    loaders = [PretrainLoader(tokens_dir, "train", 2, 64, BOS, rank, 2, shuffle=shuffle) for rank in range(2)]
+    pieces = list(pieces_of_an_epoch(loaders))
+    found, total = [token for piece in pieces for token in piece], sum(map(sum, lengths))
+    assert sorted(found[:total]) == list(range(1, total + 1))
     ledger = loaders[1].ledger()
-    assert ledger["used_tokens"] == sum(tokens for _, tokens in found)
-    whole = sum(document >= 0 and documents[document] == tokens for document, tokens in found)
-    assert (ledger["used_documents"], ledger["cropped_documents"]) == (whole, len(found) - whole)
+    assert ledger == loaders[0].ledger()
+    assert (ledger["cropped_documents"], ledger["cropped_tokens"], ledger["empty_tokens"]) == (0, 0, 0)
+    assert ledger["used_tokens"] + ledger["repeated_bos"] == len(found) + len(pieces)
+    for unit in ("documents", "tokens"):
+        assert ledger[f"used_{unit}"] + ledger[f"left_{unit}"] == ledger[f"seen_{unit}"]
+
+
+@pytest.mark.criterion("T21")
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_one_epoch_without_tails_holds_each_document_once_and_reports_what_was_cropped(
+    tokens_dir, lengths, shuffle
+) -> None:
+    loaders = [
+        PretrainLoader(tokens_dir, "train", 2, 64, BOS, rank, 2, shuffle=shuffle, crop="drop")
+        for rank in range(2)
+    ]
+    pieces, documents = list(pieces_of_an_epoch(loaders)), [length for shard in lengths for length in shard]
+    beginnings = dict(zip(np.cumsum([1, *documents[:-1]]).tolist(), documents, strict=True))
+    visits = Counter(piece[0] for piece in pieces[: len(documents)] if piece)
+    assert set(visits) <= set(beginnings)
+    assert set(visits.values()) == {1}
+    bare = sum(not piece for piece in pieces[: len(documents)])  # nothing but a BOS: of which document?
+    assert len(visits) + bare == len(documents)
+    lost = sum(documents) - sum(map(len, pieces[: len(documents)]))
+    lost += sum(beginnings[piece[0]] - len(piece) for piece in pieces[len(documents) :] if piece)
+    ledger = loaders[1].ledger()
+    assert ledger["used_tokens"] == sum(len(piece) + 1 for piece in pieces)
+    assert ledger["cropped_tokens"] == pytest.approx(lost, rel=1e-3)
+    assert ledger["cropped_tokens"] > 0
     for unit in ("documents", "tokens"):
         assert sum(ledger[f"{what}_{unit}"] for what in ("used", "cropped", "left")) == ledger[f"seen_{unit}"]
 
@@ -154,9 +182,20 @@ def test_targets_are_the_next_tokens_and_splits_do_not_mix(tmp_path: Path) -> No
     write_shards(tmp_path, [[5, 30], [7]])
     (tmp_path / "shard_00001.json").write_text(json.dumps({"split": "val", "rows": 1, "tokens": 7}))
     batch = PretrainLoader(tmp_path, "val", 2, 15, BOS).next()
-    assert batch.inputs_BT.tolist() == [[BOS, *[3] * 7, BOS, *[3] * 6]] * 2
-    assert batch.targets_BT.tolist() == [[*[3] * 7, BOS, *[3] * 7]] * 2
+    text = list(range(36, 43))
+    assert batch.inputs_BT.tolist() == [[BOS, *text, BOS, *text[:-1]]] * 2
+    assert batch.targets_BT.tolist() == [[*text, BOS, *text]] * 2
     assert batch.inputs_BT.dtype == batch.targets_BT.dtype == torch.int64
+    assert batch.supervised == 30
+
+
+def test_a_tail_goes_on_behind_a_bos(tmp_path: Path) -> None:
+    write_shards(tmp_path, [[8]])
+    rows = [
+        PretrainLoader(tmp_path, "train", 3, 4, BOS, crop=crop).next().inputs_BT for crop in ("carry", "drop")
+    ]
+    assert rows[0].tolist() == [[BOS, 1, 2, 3], [BOS, 5, 6, 7], [BOS, 1, 2, 3]]
+    assert rows[1].tolist() == [[BOS, 1, 2, 3]] * 3
 
 
 MASKS = st.lists(st.lists(st.integers(0, 1), min_size=0, max_size=12), min_size=1, max_size=30)
@@ -192,9 +231,10 @@ def test_conversations_are_packed_whole_and_padded_and_what_is_lost_is_counted()
     ]
     loader = ConversationLoader(rows, 2, 8, PAD)
     batch = loader.next()
-    assert batch.inputs_BT.tolist() == [[BOS, *range(6, 13)], [BOS, 1, 2, 3, BOS, 4, 5, PAD]]
-    assert batch.targets_BT.tolist()[0] == [6, *[IGNORE] * 7]
-    assert batch.targets_BT.tolist()[1][:7] == [IGNORE, 2, 3, IGNORE, 4, IGNORE, IGNORE]
+    assert batch.inputs_BT.tolist() == [[BOS, 4, 5, BOS, 1, 2, 3, PAD], [BOS, *range(6, 13)]]
+    assert batch.targets_BT.tolist()[0][:7] == [4, IGNORE, IGNORE, IGNORE, 2, 3, IGNORE]
+    assert batch.targets_BT.tolist()[1] == [6, *[IGNORE] * 7]
+    assert batch.supervised == 4
     ledger = loader.ledger()
     assert (ledger["dropped_documents"], ledger["cropped_documents"], ledger["cropped_tokens"]) == (2, 1, 2)
 

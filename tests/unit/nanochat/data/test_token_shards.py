@@ -31,8 +31,10 @@ def test_documents_are_numbered_through_the_shards_of_a_split_by_name(tmp_path: 
     shards = TokenShards(tmp_path, "train")
     assert (shards.rows, shards.tokens) == ([2, 2], 6)
     assert [shards.read(number).tolist() for number in range(4)] == [[1, 2, 3], [], [7], [8, 9]]
-    assert [shards.length(number) for number in range(4)] == [3, 0, 1, 2]
-    assert shards.read(0).dtype == np.uint16
+    assert shards.lengths(np.array([3, 0, 1, 2, 0])).tolist() == [2, 3, 0, 1, 3]
+    assert shards.lengths(np.array([], np.int64)).tolist() == []
+    assert [shards.read(0, 1, 2).tolist(), shards.read(3, 1, 1).tolist()] == [[2, 3], [9]]
+    assert shards.read(0).dtype == shards.dtype == np.uint16
 
 
 @pytest.mark.parametrize("split", ["test", "val"])

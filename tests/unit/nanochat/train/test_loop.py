@@ -145,7 +145,7 @@ def test_every_token_weighs_the_same_however_the_batch_is_cut(tmp_path: Path) ->
         return torch.cat([p.grad.flatten() for p in run.model.parameters() if p.grad is not None])
 
     whole = type(batches[0])(
-        torch.cat([b.inputs_BT for b in batches]), torch.cat([b.targets_BT for b in batches]), 0
+        torch.cat([b.inputs_BT for b in batches]), torch.cat([b.targets_BT for b in batches]), 0, int(total)
     )
     assert torch.allclose(gradient(batches), gradient([whole]), atol=1e-6)
 
