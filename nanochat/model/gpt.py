@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nanochat.config.model import ModelConfig
-from nanochat.model.attention import CausalSelfAttention, Linear, norm, rotary_tables
+from nanochat.model.attention import CausalSelfAttention, Linear, rotary_tables
+from nanochat.model.fused import norm, squared_relu
 from nanochat.model.kv_cache import KVCache, LayerCache
 from nanochat.model.loss import token_nll, weighted_cross_entropy
 
@@ -33,8 +34,7 @@ class MLP(nn.Module):
         self.down = Linear(4 * config.width, config.width)
 
     def forward(self, x_BTC: Tensor) -> Tensor:
-        active = F.relu(self.up(x_BTC))
-        return self.down(active * active)
+        return self.down(squared_relu(self.up(x_BTC)))
 
 
 class Block(nn.Module):
