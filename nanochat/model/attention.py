@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from nanochat.config.model import ModelConfig
 from nanochat.model.attend import attend
-from nanochat.model.fused import rotate_and_norm
+from nanochat.model.fused import rotate_and_norm, squared_relu_linear
 from nanochat.model.kv_cache import LayerCache
 
 VALUE_GATE_CHANNELS = 12
@@ -25,6 +25,13 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, self.weight.to(x.dtype))
+
+
+class SquaredReLULinear(Linear):
+    """A ``Linear`` whose input goes through relu^2 first."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return squared_relu_linear(x, self.weight)
 
 
 def rotary_tables(length: int, head_dim: int, base: float) -> tuple[Tensor, Tensor]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 EPS = torch.finfo(torch.float32).eps
@@ -31,9 +32,12 @@ def rotate_and_norm(x_BTHD: Tensor, cos: Tensor, sin: Tensor, scale: float) -> T
     return out
 
 
-def squared_relu(x: Tensor) -> Tensor:
-    """relu(x)^2 (So et al., 2021)."""
-    out: Tensor = _SquaredReLU.apply(x)
+def squared_relu_linear(x: Tensor, weight: Tensor) -> Tensor:
+    """relu(x)^2 (So et al., 2021) times the transposed weight, which is fp32 and multiplied in the dtype of ``x``.
+
+    Of the two wide tensors only relu(x) is kept for the backward pass.
+    """
+    out: Tensor = _SquaredReLULinear.apply(x, weight)
     return out
 
 
@@ -68,17 +72,20 @@ class _RotateAndNorm(torch.autograd.Function):
         return _norm_backward(back, x.float(), inverse, ctx.scale).to(x.dtype), None, None, None
 
 
-class _SquaredReLU(torch.autograd.Function):
+class _SquaredReLULinear(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
         positive = x.relu()
-        ctx.save_for_backward(positive)
-        return positive * positive
+        ctx.save_for_backward(positive, weight)
+        return F.linear(positive * positive, weight.to(x.dtype))
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        (positive,) = ctx.saved_tensors
-        return (grads[0] * positive).mul_(2)
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
+        positive, weight = ctx.saved_tensors
+        grad, wide = grads[0].flatten(0, -2), positive.flatten(0, -2)
+        grad_weight = (grad.T @ (wide * wide)).to(weight.dtype)
+        grad_x = (grad @ weight.to(grad.dtype)).mul_(wide).mul_(2)
+        return grad_x.view_as(positive), grad_weight
 
 
 def _inverse_rms(x: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 BLOCK_TOKENS = 512
+PIECE_WORDS = 8192
 CACHED_NUMBERS = 1 << 19  # of logits in fp32 at a time on a CPU: what its second-level cache holds
 
 
@@ -45,7 +46,8 @@ class _WeightedCrossEntropy(torch.autograd.Function):
                     logits_NV[rows], targets_N[at, None], weights_N[at, None], softcap, losses_N[at], work
                 )
             torch.mm(logits_NV, head, out=grad_x[block])
-            grad_head[:vocab] += logits_NV.T @ x
+            for words in _pieces(vocab):
+                grad_head[words] += logits_NV[:, words].T @ x
         ctx.gradients = grad_x.mul_(softcap / 2), grad_head  # the head was scaled by the inverse
         return (losses_N * weights_N).sum()
 
@@ -79,7 +81,16 @@ class _Work:
 
 
 def _scaled(head_VC: Tensor, softcap: float, vocab: int, dtype: torch.dtype) -> Tensor:
-    return (head_VC[:vocab] * (2 / softcap)).to(dtype)
+    scaled_VC = head_VC.new_empty(vocab, head_VC.size(1), dtype=dtype)
+    for words in _pieces(vocab):
+        scaled_VC[words] = head_VC[words] * (2 / softcap)
+    return scaled_VC
+
+
+def _pieces(vocab: int) -> Iterator[slice]:
+    """Of the vocabulary, so that no second table of its size is needed to convert one."""
+    for start in range(0, vocab, PIECE_WORDS):
+        yield slice(start, min(start + PIECE_WORDS, vocab))
 
 
 def _capped(doubled_RV: Tensor, softcap: float, squashed_RV: Tensor, capped_RV: Tensor) -> None:
@@ -123,7 +134,10 @@ def weighted_cross_entropy(
 @torch.no_grad()
 def token_nll(x_NC: Tensor, head_VC: Tensor, targets_N: Tensor, softcap: float, vocab_size: int) -> Tensor:
     """-log p(target) of every token in nats, (N,) fp32; 0 where the target is -1. No gradients."""
-    head, losses_N = _scaled(head_VC, softcap, vocab_size, x_NC.dtype), torch.zeros(x_NC.size(0), device=x_NC.device)
+    head, losses_N = (
+        _scaled(head_VC, softcap, vocab_size, x_NC.dtype),
+        torch.zeros(x_NC.size(0), device=x_NC.device),
+    )
     work = _Work(x_NC, vocab_size)
     for start in range(0, x_NC.size(0), BLOCK_TOKENS):
         x = x_NC[start : start + BLOCK_TOKENS]

@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nanochat.model.attention import rotary_tables
-from nanochat.model.fused import norm, rotate_and_norm, squared_relu
+from nanochat.model.fused import norm, rotate_and_norm, squared_relu_linear
 
+MATRIX = torch.linspace(-1, 1, 40).view(5, 8)
 TABLES = [table[None, :, None] for table in rotary_tables(6, 8, 10_000.0)]
 
 
@@ -27,7 +28,11 @@ def plain_rotate_and_norm(x: Tensor) -> Tensor:
 PAIRS = [
     pytest.param(norm, plain_norm, id="norm"),
     pytest.param(lambda x: rotate_and_norm(x, *TABLES, 1.2), plain_rotate_and_norm, id="rotate_and_norm"),
-    pytest.param(squared_relu, lambda x: F.relu(x).square(), id="squared_relu"),
+    pytest.param(
+        lambda x: squared_relu_linear(x, MATRIX),
+        lambda x: F.linear(F.relu(x).square(), MATRIX.to(x.dtype)),
+        id="squared_relu_linear",
+    ),
 ]
 
 
@@ -38,9 +43,9 @@ def test_values_and_gradients_equal_the_plain_formula(
 ) -> None:
     torch.manual_seed(0)
     x = (3 * torch.randn(2, 6, 3, 8)).to(dtype).requires_grad_()
-    grad = torch.randn_like(x)
     reference = x.detach().double().requires_grad_()
     mine, theirs = fused(x), plain(reference)
+    grad = torch.randn_like(mine)
     assert mine.dtype == dtype
     for got, expected in [
         (mine, theirs),
@@ -54,3 +59,10 @@ def test_a_zero_vector_has_a_finite_norm_and_gradient() -> None:
     norm(x).sum().backward()
     assert x.grad is not None
     assert x.grad.isfinite().all()
+
+
+def test_the_gradient_by_the_matrix_is_that_of_autograd() -> None:
+    x, matrix = torch.randn(2, 6, 8), torch.randn(5, 8, requires_grad=True)
+    mine = torch.autograd.grad(squared_relu_linear(x, matrix).sin().sum(), matrix)[0]
+    theirs = torch.autograd.grad(F.linear(F.relu(x).square(), matrix).sin().sum(), matrix)[0]
+    assert torch.allclose(mine, theirs, atol=1e-4)
