@@ -2,8 +2,8 @@
 
     PEER_PYTHON benchmarks/peer_train.py CHECKOUT VOCABULARY SEED [OPTION of scripts.base_train ...]
 
-Runs in the peer's interpreter and imports nothing of this project. NANOCHAT_BASE_DIR names its data. Beside the
-script's own options only the seed is chosen here (the script has 42), and logging to wandb is absent.
+Runs in the peer's interpreter and imports nothing of this project. NANOCHAT_BASE_DIR names its data. Beside
+the script's own options only the seed is chosen here (the script has 42), and logging to wandb is absent.
 """
 
 from __future__ import annotations

@@ -1,17 +1,17 @@
 """Pretraining against nanochat's: the same text, vocabulary, model shape and batch on both sides.
 
-    NANOCHAT_PEER=CHECKOUT python benchmarks/train.py [--only speed,launch,quality,gpu] [--depth 4] [--rounds 5]
+    NANOCHAT_PEER=CHECKOUT python benchmarks/train.py [--only PARTS] [--depth 4] [--rounds 5]
 
 Prints one JSON document. The peer is nanochat at 92d63d4, unmodified, in the interpreter NANOCHAT_PEER_PYTHON
 (see peers.txt). Parts:
 
 speed    tokens a second of ours and of nanochat as it ships on a CPU (fp32, compiled) and in its bf16 mode:
-         medians of interleaved rounds; a side that does not run is stopped (SIGSTOP). Also the peak of resident
-         memory, and the loss after the same number of steps (a moving average, as nanochat prints it).
+         medians of interleaved rounds; a side that does not run is stopped (SIGSTOP). Also the peak of
+         resident memory, and the loss after the same number of steps (its moving average, as nanochat has it).
 launch   seconds from starting the base stage, as the pipeline starts it, to its first finished step, without
-         and with what an earlier start left in NANOCHAT_HOME/cache.
-quality  val_bpb after --tokens tokens for every one of --seeds, both models measured by the same code on the same
-         batches. Takes long, so only when asked for by ``--only quality``.
+         and with what an earlier start left behind.
+quality  val_bpb after --tokens tokens for every one of --seeds, both models measured by the same code on the
+         same batches. Takes long, so only when asked for by ``--only quality``.
 gpu      speed on one GPU (--gpu-depth, sequence 2048), and the share of its peak (MFU).
 """
 
@@ -115,8 +115,9 @@ def our_config(
     scale = math.sqrt(batch / REFERENCE_BATCH_TOKENS)
     decay = 0.28 * scale * reference / scaling_parameters(model)
     return {
-        "model": model.model_dump(), "steps": steps, "batch_tokens": batch, "micro_batch": rows, "dtype": dtype,
-        "val_tokens": val_tokens, "eval_every": 10**9, "checkpoint_every": 10**9, "log_every": 1, "seed": seed,
+        "model": model.model_dump(), "steps": steps, "batch_tokens": batch, "micro_batch": rows,
+        "val_tokens": val_tokens, "eval_every": 10**9, "checkpoint_every": 10**9, "log_every": 1,
+        "dtype": dtype, "seed": seed,
         "optim": {"lr_scale": scale, "weight_decay": decay},
     }  # fmt: skip
 
@@ -137,7 +138,7 @@ def our_job(work: Path, name: str, config: dict[str, Any]) -> Any:
 
 
 def start_ours(work: Path, name: str, config: dict[str, Any], *, torchrun: bool = False) -> Side:
-    """Our stage with the environment that the pipeline gives it; without torchrun it is one process to stop."""
+    """Our stage in the pipeline's environment; without torchrun it is one process that can be stopped."""
     from flows.launch import command, environment
 
     job = our_job(work, name, config)
@@ -182,7 +183,8 @@ def interleaved(sides: list[Side], rounds: int, steps: int, batch: int) -> dict[
             "tokens_per_second": round(statistics.median(rates[side.name])),
             "from_to": [round(min(rates[side.name])), round(max(rates[side.name]))],
             "peak_mb": side.peak_mb(),
-            "loss": round(side.losses[common - 1] if side.name != "ours" else smoothed(side.losses, common), 4),
+            # the peer prints the moving average itself
+            "loss": round(smoothed(side.losses, common) if side.name == "ours" else side.losses[common - 1], 4),
             "steps": common,
         }
         for side in sides

@@ -1,8 +1,9 @@
 """Causal attention over whole sequences with a window, by the best kernel that the machine has.
 
 One interface, three tiers: FlashAttention-3 (Shah et al., 2024) where it is installed and the GPU is a
-Hopper; FlexAttention (Dong et al., 2024), compiled, on any other CUDA GPU, which skips blocks of keys that the
-window hides; elsewhere ``scaled_dot_product_attention``, or for short sequences on a CPU ``attend_in_chunks``.
+Hopper; FlexAttention (Dong et al., 2024), compiled, on any other CUDA GPU, which skips blocks of keys that
+the window hides; elsewhere ``scaled_dot_product_attention``, or on a CPU for short sequences
+``attend_in_chunks``.
 
 Shapes: B rows, H heads, T tokens, D head channels.
 """

@@ -105,7 +105,7 @@ def _capped(doubled_RV: Tensor, softcap: float, squashed_RV: Tensor, capped_RV: 
 def _losses_and_gradients(
     doubled_RV: Tensor, target_R1: Tensor, weight_R1: Tensor, softcap: float, losses_R: Tensor, work: _Work
 ) -> None:
-    """-log p(target) into ``losses_R``; over the logits, the gradient of the weighted loss by the plain logits."""
+    """-log p(target) into ``losses_R``; over the logits, the weighted loss's gradient by the plain logits."""
     squashed, gradient = (buffer[: len(losses_R)] for buffer in (work.squashed_RV, work.gradient_RV))
     _capped(doubled_RV, softcap, squashed, gradient)
     chosen = gradient.gather(1, target_R1)
