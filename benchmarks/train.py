@@ -7,7 +7,7 @@ Prints one JSON document. The peer is nanochat at 92d63d4, unmodified, in the in
 
 speed    tokens a second of ours and of nanochat as it ships on a CPU (fp32, compiled) and in its bf16 mode:
          medians of interleaved rounds; a side that does not run is stopped (SIGSTOP). Also the peak of
-         resident memory, and the loss after the same number of steps (its moving average, as nanochat has it).
+         resident memory, and the loss after the same number of steps (a moving average).
 launch   seconds from starting the base stage, as the pipeline starts it, to its first finished step, without
          and with what an earlier start left behind.
 quality  val_bpb after --tokens tokens for every one of --seeds, both models measured by the same code on the
@@ -81,6 +81,15 @@ class Side:
                 raise RuntimeError(f"{self.name} ended early: {self.log.read_text()[-2000:]}")
         return arrived or 0.0
 
+    def loss(self, steps: int) -> float:
+        """The training loss after so many steps, as nanochat prints it: a moving average."""
+        if self.name != "ours":
+            return self.losses[steps - 1]
+        average = 0.0
+        for loss in self.losses[:steps]:
+            average = 0.9 * average + 0.1 * loss
+        return average / (1 - 0.9**steps)
+
     def send(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
@@ -93,14 +102,6 @@ class Side:
         """Kill it."""
         self.process.kill()
         self.process.wait()
-
-
-def smoothed(losses: list[float], steps: int) -> float:
-    """nanochat's moving average of the training loss after so many steps."""
-    average = 0.0
-    for loss in losses[:steps]:
-        average = 0.9 * average + 0.1 * loss
-    return average / (1 - 0.9**steps)
 
 
 def our_config(
@@ -183,8 +184,7 @@ def interleaved(sides: list[Side], rounds: int, steps: int, batch: int) -> dict[
             "tokens_per_second": round(statistics.median(rates[side.name])),
             "from_to": [round(min(rates[side.name])), round(max(rates[side.name]))],
             "peak_mb": side.peak_mb(),
-            # the peer prints the moving average itself
-            "loss": round(smoothed(side.losses, common) if side.name == "ours" else side.losses[common - 1], 4),
+            "loss": round(side.loss(common), 4),
             "steps": common,
         }
         for side in sides

@@ -18,13 +18,13 @@ EPS = torch.finfo(torch.float32).eps
 
 
 def norm(x: Tensor) -> Tensor:
-    """RMSNorm over the last dimension without learned gain (Zhang and Sennrich, 2019), in the input's dtype."""
+    """RMSNorm over the last dimension (Zhang and Sennrich, 2019) without learned gain, in the input dtype."""
     out: Tensor = _Norm.apply(x)
     return out
 
 
 def rotate_and_norm(x_BTHD: Tensor, cos: Tensor, sin: Tensor, scale: float) -> Tensor:
-    """Rotate channel pairs (i, i + D/2) by the position's angle (Su et al., 2021), then norm, times ``scale``.
+    """Rotate channel pairs (i, i + D/2) by the position's angle (Su et al., 2021), norm, times ``scale``.
 
     cos and sin are (B|1, T, 1, D/2).
     """
@@ -35,7 +35,8 @@ def rotate_and_norm(x_BTHD: Tensor, cos: Tensor, sin: Tensor, scale: float) -> T
 def squared_relu_linear(x: Tensor, weight: Tensor) -> Tensor:
     """relu(x)^2 (So et al., 2021) times the transposed weight.
 
-    The weight is fp32 and multiplied in the dtype of ``x``. Of the two wide tensors only relu(x) is kept for the backward pass.
+    The weight is fp32 and multiplied in the dtype of ``x``. Of the two wide tensors only relu(x) is kept for
+    the backward pass.
     """
     out: Tensor = _SquaredReLULinear.apply(x, weight)
     return out
