@@ -98,6 +98,11 @@ class Side:
         found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{self.process.pid}/status").read_text())
         return int(found[1]) // 1024 if found else 0
 
+    def cpu_s(self) -> float:
+        """Processor time that it has taken so far: on a busy machine steadier than the clock."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def end(self) -> None:
         """Kill it."""
         self.process.kill()
@@ -172,17 +177,20 @@ def peer_options(depth: int, seq_len: int, rows: int, batch: int, steps: int) ->
 def interleaved(sides: list[Side], rounds: int, steps: int, batch: int) -> dict[str, Any]:
     """Rounds of ``steps`` steps of each side in turn, the others stopped; every side is warm already."""
     rates: dict[str, list[float]] = {side.name: [] for side in sides}
+    cpu_rates: dict[str, list[float]] = {side.name: [] for side in sides}
     for number in range(rounds):
         for side in sides if number % 2 == 0 else reversed(sides):
             side.send(signal.SIGCONT)
-            start = side.steps(1)  # the one in which it was stopped
+            start, cpu = side.steps(1), side.cpu_s()  # the one in which it was stopped
             rates[side.name].append(batch * steps / (side.steps(steps) - start))
+            cpu_rates[side.name].append(batch * steps / (side.cpu_s() - cpu))
             side.send(signal.SIGSTOP)
     common = min(len(side.losses) for side in sides)
     return {
         side.name: {
             "tokens_per_second": round(statistics.median(rates[side.name])),
             "from_to": [round(min(rates[side.name])), round(max(rates[side.name]))],
+            "tokens_per_cpu_second": round(statistics.median(cpu_rates[side.name])),
             "peak_mb": side.peak_mb(),
             "loss": round(side.loss(common), 4),
             "steps": common,
@@ -227,6 +235,9 @@ def ratios(found: dict[str, Any]) -> dict[str, Any]:
     return {
         "ratio": round(ours["tokens_per_second"] / fp32["tokens_per_second"], 2),
         "ratio_to_its_bf16_mode": round(ours["tokens_per_second"] / bf16["tokens_per_second"], 2),
+        "ratios_by_cpu_time": [
+            round(ours["tokens_per_cpu_second"] / peer["tokens_per_cpu_second"], 2) for peer in (fp32, bf16)
+        ],
         "peak_memory_ratio": round(ours["peak_mb"] / fp32["peak_mb"], 2),
         "loss_difference": round(ours["loss"] - fp32["loss"], 4),
     }
