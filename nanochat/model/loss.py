@@ -31,7 +31,7 @@ class _WeightedCrossEntropy(torch.autograd.Function):
         softcap: float,
         vocab: int,
     ) -> Tensor:
-        head = _scaled(head_VC, softcap, vocab, x_NC.dtype)
+        head, targets_N = _scaled(head_VC, softcap, vocab, x_NC.dtype), targets_N.clamp_min(0)
         grad_x = torch.empty_like(x_NC)
         grad_head = torch.zeros_like(head_VC)
         losses_N = torch.empty_like(weights_N)
@@ -123,11 +123,13 @@ def weighted_cross_entropy(
     """Sum over tokens of weight x (-log p(target)), in nats, fp32 scalar.
 
     x_NC in the compute dtype; head_VC fp32; targets_N int64, -1 where weight is 0; weights_N fp32.
-    Only tokens with a weight reach the head: masked prompts cost nothing here.
+    On a CPU only tokens with a weight reach the head: masked prompts cost nothing there. A GPU would have to
+    wait for the host to count them.
     """
-    counted = weights_N.nonzero().squeeze(1)
-    if counted.numel() < weights_N.numel():
-        x_NC, targets_N, weights_N = x_NC[counted], targets_N[counted], weights_N[counted]
+    if x_NC.device.type == "cpu":
+        counted = weights_N.nonzero().squeeze(1)
+        if counted.numel() < weights_N.numel():
+            x_NC, targets_N, weights_N = x_NC[counted], targets_N[counted], weights_N[counted]
     return _WeightedCrossEntropy.apply(x_NC, head_VC, targets_N, weights_N, softcap, vocab_size)
 
 
