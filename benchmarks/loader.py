@@ -32,6 +32,7 @@ from peer_loader import serve
 ROOT = Path(__file__).resolve().parent.parent
 MEDIAN_CHARS, SIGMA = 1047, 0.8  # exp(SIGMA**2 / 2) is the mean over the median
 VOCAB_SIZE = 32768
+VAL_DOCUMENTS = 1000
 OURS = ("carry", "drop", "carry_plain")
 
 
@@ -74,8 +75,8 @@ def prepare(work: Path, max_bytes: int) -> dict[str, Any]:
             val_documents=10,
         )
     texts = list(documents(source, max_bytes))
-    shards = write_shards(work, texts[:-100], "train", 0, 1 << 23)
-    write_shards(work, texts[-100:], "val", len(shards), 1 << 30)
+    shards = write_shards(work, texts[:-VAL_DOCUMENTS], "train", 0, 1 << 23)
+    shards += write_shards(work, texts[-VAL_DOCUMENTS:], "val", len(shards), 1 << 30)
     tokenizer = train_on_texts(islice(texts, 20_000), VOCAB_SIZE)
     (work / "vocabulary.json").write_text(json.dumps({
         "pattern": tokenizer.pattern,

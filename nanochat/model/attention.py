@@ -10,14 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nanochat.config.model import ModelConfig
+from nanochat.model.attend import attend
+from nanochat.model.fused import rotate_and_norm, squared_relu_linear
 from nanochat.model.kv_cache import LayerCache
 
 VALUE_GATE_CHANNELS = 12
-
-
-def norm(x: Tensor) -> Tensor:
-    """RMSNorm over the last dimension without learned gain (Zhang and Sennrich, 2019)."""
-    return F.rms_norm(x, (x.size(-1),))
 
 
 class Linear(nn.Linear):
@@ -30,17 +27,18 @@ class Linear(nn.Linear):
         return F.linear(x, self.weight.to(x.dtype))
 
 
+class SquaredReLULinear(Linear):
+    """A ``Linear`` whose input goes through relu^2 first."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return squared_relu_linear(x, self.weight)
+
+
 def rotary_tables(length: int, head_dim: int, base: float) -> tuple[Tensor, Tensor]:
     """cos and sin of the rotary embedding (Su et al., 2021), each (length, head_dim / 2) fp32."""
     frequency = base ** -(torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim)
     angle_TD = torch.outer(torch.arange(length, dtype=torch.float32), frequency)
     return angle_TD.cos(), angle_TD.sin()
-
-
-def rotate(x_BTHD: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate channel pairs (i, i + D/2) by the position's angle; cos and sin are (B|1, T, 1, D/2)."""
-    first, second = x_BTHD.chunk(2, dim=-1)
-    return torch.cat((first * cos + second * sin, second * cos - first * sin), dim=-1)
 
 
 class CausalSelfAttention(nn.Module):
@@ -72,26 +70,14 @@ class CausalSelfAttention(nn.Module):
         if self.value_gate is not None and value_embedding_BTC is not None:
             gate_BTH = 3 * torch.sigmoid(self.value_gate(x_BTC[..., :VALUE_GATE_CHANNELS]))
             v = v + gate_BTH.unsqueeze(-1) * value_embedding_BTC.view_as(v)
-        q, k = norm(rotate(q, *cos_sin)) * config.qk_scale, norm(rotate(k, *cos_sin)) * config.qk_scale
+        q, k = (rotate_and_norm(x, *cos_sin, config.qk_scale) for x in (q, k))
         q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
-        if cache is not None:
-            k, v, mask = cache.append(k, v, self.window)
+        if cache is None:
+            y_BHTD = attend(q, k, v, self.window)
         else:
-            mask = self._window_mask(length, x_BTC.device)
-        y_BHTD = F.scaled_dot_product_attention(
-            q,
-            k,
-            v,
-            attn_mask=mask,
-            is_causal=mask is None,
-            enable_gqa=config.num_kv_heads != config.num_heads,
-        )
+            k, v, mask = cache.append(k, v, self.window)
+            grouped = config.num_kv_heads != config.num_heads
+            y_BHTD = F.scaled_dot_product_attention(
+                q, k, v, attn_mask=mask, is_causal=mask is None, enable_gqa=grouped
+            )
         return self.out(y_BHTD.transpose(1, 2).reshape(rows, length, config.width))
-
-    def _window_mask(self, length: int, device: torch.device) -> Tensor | None:
-        """None when plain causal attention says the same; else True where a key is visible, (T, T)."""
-        if length <= self.window:
-            return None
-        position = torch.arange(length, device=device)
-        back = position[:, None] - position[None, :]
-        return (back >= 0) & (back <= self.window)

@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nanochat.config.model import ModelConfig
-from nanochat.model.attention import CausalSelfAttention, Linear, norm, rotary_tables
+from nanochat.model.attention import CausalSelfAttention, Linear, SquaredReLULinear, rotary_tables
+from nanochat.model.fused import norm
 from nanochat.model.kv_cache import KVCache, LayerCache
 from nanochat.model.loss import token_nll, weighted_cross_entropy
 
@@ -30,11 +31,10 @@ class MLP(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.up = Linear(config.width, 4 * config.width)
-        self.down = Linear(4 * config.width, config.width)
+        self.down = SquaredReLULinear(4 * config.width, config.width)
 
     def forward(self, x_BTC: Tensor) -> Tensor:
-        active = F.relu(self.up(x_BTC))
-        return self.down(active * active)
+        return self.down(self.up(x_BTC))
 
 
 class Block(nn.Module):

@@ -34,6 +34,17 @@ def test_loss_and_gradients_equal_autograd(tokens: int, monkeypatch: pytest.Monk
         assert torch.allclose(mine, reference, atol=1e-5)
 
 
+def test_tokens_that_are_not_left_out_beforehand_count_by_their_weight() -> None:
+    torch.manual_seed(0)
+    x, head = torch.randn(6, 8, requires_grad=True), torch.randn(12, 8)
+    targets, weights = torch.tensor([3, -1, 0, 11, -1, 2]), torch.tensor([1.0, 0, 2, 1, 0, 0])
+    kept = weights > 0
+    result = loss_module._WeightedCrossEntropy.apply(x, head, targets, weights, 15.0, 12)
+    expected = weighted_cross_entropy(x[kept], head, targets[kept], weights[kept], 15.0, 12)
+    assert result.item() == pytest.approx(expected.item(), rel=1e-6)
+    assert not torch.autograd.grad(result, x)[0][~kept].any()
+
+
 def test_token_nll_is_zero_where_there_is_no_target() -> None:
     torch.manual_seed(0)
     x, head, targets = torch.randn(5, 8), torch.randn(12, 8), torch.tensor([3, -1, 0, 11, -1])
