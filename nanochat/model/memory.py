@@ -1,9 +1,10 @@
 """Bytes that training takes on one GPU, part by part, computed from shape and batch alone.
 
-Counted from what autograd keeps of ``gpt.py``, ``attention.py`` and ``loss.py`` when they run as written,
-with the norm that CUDA has as one kernel (it keeps its input and one number a row). Tests hold it to the
-saved tensors and the peak of real steps on the CPU. Not measured: a GPU's allocator, which loses some
-percent to fragments, the CUDA context (0.5 to 1 GB), and torch.compile, which keeps less.
+Counted from what autograd keeps of ``gpt.py``, ``attention.py``, ``fused.py`` and ``loss.py`` when they run
+as written, with a kernel for attention that keeps its inputs, its output and one number a row and head.
+Tests hold it to the saved tensors and the peak of real steps on the CPU, with such a kernel there too. Not
+measured: a GPU's allocator, which loses some percent to fragments, the CUDA context (0.5 to 1 GB), and
+torch.compile, which keeps less.
 
 Letters: C width, K key-value width, b bytes of a number in the compute type. Sums a token and layer are in
 numbers of b bytes unless they say bytes.
@@ -17,7 +18,7 @@ from nanochat.config.model import ModelConfig
 from nanochat.model.cost import VALUE_GATE_CHANNELS, gated_layers, parameters
 
 FULL = 4  # bytes of weights, gradients, optimizer state
-LOSS_BLOCK_TOKENS = 512  # as in loss.py, which loads torch
+LOSS_BLOCK_TOKENS, LOSS_PIECE_WORDS = 512, 8192  # as in loss.py, which loads torch
 MUON_COPIES = 9  # of the largest stack of matrices, while it is updated in fp32
 
 
@@ -76,7 +77,8 @@ def training_memory(model: ModelConfig, batch: Batch) -> Memory:
     counted = parameters(model)
     muon = counted.matrices + gated_layers(model) * VALUE_GATE_CHANNELS * model.num_kv_heads
     tokens = batch.rows * model.seq_len
-    casts = 0 if batch.number_bytes == FULL else batch.number_bytes * (counted.matrices + counted.gates)
+    cast = counted.matrices + counted.gates - model.depth * 4 * model.width**2  # fused.py casts MLP's down again
+    casts = 0 if batch.number_bytes == FULL else batch.number_bytes * cast
     return Memory(
         weights=FULL * counted.total,
         gradients=FULL * counted.total,
@@ -115,12 +117,11 @@ def _variances(model: ModelConfig) -> int:
 def layer_bytes(model: ModelConfig, number_bytes: int, *, gated: bool) -> int:
     """What one layer keeps of one token for the backward pass.
 
-    C: input, its norm, rotated queries, scaled queries, attention's output, MLP's input, its norm, 4 of
-    relu and 4 of its square. K: rotated keys, scaled keys, values. A layer with residual scalars also keeps
-    what it scales.
+    C: input, its norm, queries, rotated queries, attention's output, MLP's input, its norm, 4 of relu. K:
+    keys, rotated keys, values. A layer with residual scalars also keeps what it scales.
     """
     width, kv_width = model.width, model.num_kv_heads * model.head_dim
-    numbers = (15 + model.residual_scalars) * width + 3 * kv_width
+    numbers = (11 + model.residual_scalars) * width + 3 * kv_width
     full = 2 + 2 * model.num_heads + model.num_kv_heads  # two norms; queries and their softmax; keys
     if gated:
         numbers += kv_width + 2 * model.num_kv_heads  # the value embedding, its gate before and after x 3
@@ -147,12 +148,11 @@ def _again_bytes(model: ModelConfig, size: int) -> int:
 
 
 def _loss_bytes(model: ModelConfig, tokens: int, size: int) -> int:
-    """The fused cross-entropy: its input, both gradients, the head in the compute type, blocks of logits.
+    """The fused cross-entropy: its input, both gradients, the scaled head, a block's logits, two like it in fp32.
 
-    While the exponential of a block is taken there are three blocks in fp32, and the last one's gradient.
+    And the product that is added to the head's gradient, a piece of the vocabulary at a time.
     """
     vocab, width = model.vocab_size, model.width
     gradients = size * 2 * tokens * width + FULL * model.padded_vocab_size * width
-    head = 0 if size == FULL else size * vocab * width
-    before = size if tokens > LOSS_BLOCK_TOKENS else 0
-    return gradients + head + (3 * FULL + before) * min(tokens, LOSS_BLOCK_TOKENS) * vocab
+    head = size * (vocab + min(vocab, LOSS_PIECE_WORDS)) * width
+    return gradients + head + (size + 2 * FULL) * min(tokens, LOSS_BLOCK_TOKENS) * vocab

@@ -27,7 +27,7 @@ class LRFindConfig(Config):
     optim: OptimConfig = OptimConfig()
     dtype: str = Field("auto", pattern="^(auto|float32|bfloat16)$", description="compute dtype")
     seed: int = Field(42, ge=0, description="of weights and data order")
-    shuffle_buffer: int = Field(1000, ge=1, le=5000, description="documents the packer chooses from")
+    shuffle_buffer: int = Field(1000, ge=1, le=3000, description="documents the packer chooses from")
 
     @model_validator(mode="after")
     def _upwards(self) -> LRFindConfig:
