@@ -103,6 +103,11 @@ class Side:
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
+    def finish(self) -> None:
+        """Wait for its own end. RuntimeError with its last words if that is a failure."""
+        if self.process.wait():
+            raise RuntimeError(f"{self.name} ended with a failure: {self.log.read_text()[-2000:]}")
+
     def end(self) -> None:
         """Kill it."""
         self.process.kill()
@@ -251,7 +256,7 @@ def launch(work: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     for name in ("cold", "warm"):
         side = start_ours(work, f"launch_{name}", config, torchrun=True)
         seconds[f"{name}_s"] = round(side.steps(1) - side.started, 2)
-        side.process.wait()
+        side.finish()
     return seconds
 
 
@@ -264,13 +269,12 @@ def quality(work: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     dtype = arguments.dtype
     for seed in range(42, 42 + arguments.seeds):
         config = our_config(depth, seq_len, rows, batch, steps, batch, seed, dtype)
-        side = start_ours(work, f"quality_{seed}", config)
-        side.process.wait()
+        start_ours(work, f"quality_{seed}", config).finish()
         ours = measure(work, config, _our_weights(work / f"quality_{seed}" / "output"))
         found["ours"].append(ours)
         if isinstance(peer_command(), list):
             options = peer_options(depth, seq_len, rows, batch, steps) | {"model_tag": f"seed{seed}"}
-            start_peer(work, f"peer_{seed}", seed, options, NANOCHAT_DTYPE=dtype).process.wait()
+            start_peer(work, f"peer_{seed}", seed, options, NANOCHAT_DTYPE=dtype).finish()
             saved = work / "base_checkpoints" / f"seed{seed}" / f"model_{steps:06d}.pt"
             found["peer"].append(
                 measure(work, config, _renamed(torch.load(saved, weights_only=True), config))
