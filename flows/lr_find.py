@@ -44,12 +44,16 @@ def find_lr(params: PipelineParams, ramp: dict[str, Any], observer: Observer) ->
 def lr_find_config(base: Any, ramp: dict[str, Any]) -> LRFindConfig:
     """The test of a base stage's model. What the ramp replaces is at its default: it changes nothing."""
     optim = base.optim.model_dump(exclude={"lr_scale", "schedule"})
-    shared = {name: getattr(base, name) for name in ("batch_tokens", "micro_batch", "dtype", "seed")}
-    values = {
-        **shared,
-        "shuffle_buffer": base.shuffle_buffer,
-        "model": base.model.model_dump(),
-        "optim": optim,
-    }
+    shared = (
+        "batch_tokens",
+        "micro_batch",
+        "dtype",
+        "seed",
+        "shuffle_buffer",
+        "crop",
+        "activation_checkpointing",
+    )
+    values = {name: getattr(base, name) for name in shared}
+    values |= {"model": base.model.model_dump(), "optim": optim}
     config: LRFindConfig = validated("", LRFindConfig, {**values, **ramp})
     return config

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
-from typing import Annotated, Any
-
-from cyclopts import Parameter
+from typing import Any
 
 from artifacts.errors import UsageError
 from flows.cli.options import Json, Overrides
@@ -47,7 +45,6 @@ def calc(
     price: float | None = None,
     peak_tflops: float | None = None,
     memory_gb: float | None = None,
-    checkpointing: Annotated[bool, Parameter(negative="")] = False,
     json: Json = False,
 ) -> int:
     """Compute parameters, FLOPs, time, price and memory of pretraining a model. Nothing is built.
@@ -70,8 +67,6 @@ def calc(
         The GPU's dense bf16 peak, if it is another GPU.
     memory_gb
         The GPU's memory, likewise.
-    checkpointing
-        Keep only the input of each layer, and compute the layer again for its gradients.
     """
     if preset is None and depth is None:
         raise UsageError("of which model?", "nanochat calc d12, or nanochat calc --depth 12")
@@ -81,7 +76,7 @@ def calc(
     card = _card(gpu, price, peak_tflops, memory_gb)
     if not 0 < mfu <= 1:
         raise UsageError(f"--mfu {mfu:g}", "a share of the peak, above 0 and at most 1")
-    found = estimate(resolution, card, mfu, checkpointing=checkpointing)
+    found = estimate(resolution, card, mfu)
     if json:
         print_json(found)
     else:
@@ -89,7 +84,7 @@ def calc(
     return 0
 
 
-def estimate(resolution: Resolution, gpu: GPU, mfu: float, *, checkpointing: bool = False) -> dict[str, Any]:
+def estimate(resolution: Resolution, gpu: GPU, mfu: float) -> dict[str, Any]:
     """Everything that ``calc`` says of pretraining on ``nproc`` GPUs, as JSON values."""
     base: Any = resolution.stages["base"]
     model, gpus = base.model, resolution.dials.nproc
@@ -98,7 +93,8 @@ def estimate(resolution: Resolution, gpu: GPU, mfu: float, *, checkpointing: boo
     rows_a_step = base.batch_tokens // (model.seq_len * gpus)
     batch = Batch(
         rows=base.micro_batch, passes=rows_a_step // base.micro_batch,
-        ranks=gpus, number_bytes=4 if base.dtype == "float32" else 2, checkpointing=checkpointing,
+        ranks=gpus, number_bytes=4 if base.dtype == "float32" else 2,
+        checkpointing=base.activation_checkpointing,
     )  # fmt: skip
     memory, usable = training_memory(model, batch), (1 - SPARE) * gpu.memory_bytes
     counted = parameters(model)
@@ -170,8 +166,8 @@ def _show_memory(found: dict[str, Any]) -> None:
     print_table((f"memory of one GPU, {found['micro_batch']} rows a pass", ""), rows)
     largest = found["largest_micro_batch"]
     print(
-        f"largest micro_batch: {largest['plain']} rows, {largest['checkpointing']} with checkpointing"
-        f" ({SPARE:.0%} of the memory stays free)"
+        f"largest micro_batch: {largest['plain']} rows, {largest['checkpointing']} with"
+        f" base.activation_checkpointing=true ({SPARE:.0%} of the memory stays free)"
     )
     seq_len = found["model"]["seq_len"]
     print(f"KV cache: {size(per_token)} a token, {size(per_token * seq_len)} for {seq_len:,} tokens")

@@ -22,6 +22,9 @@ class TrainConfig(Config):
         "auto", description="compute dtype; auto asks the hardware"
     )
     seed: int = Field(42, ge=0, description="of weights, data order and sampling")
+    activation_checkpointing: bool = runtime_field(
+        False, description="compute each layer again for its gradients: less memory, a third more work"
+    )
     checkpoint_every: int = runtime_field(100, ge=1, description="steps between checkpoints")
     keep_checkpoints: int = runtime_field(2, ge=2, description="newest checkpoints kept, besides the best")
     log_every: int = runtime_field(10, ge=1, description="steps between records and log lines")

@@ -15,6 +15,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from nanochat.config.model import ModelConfig
 from nanochat.model.attention import CausalSelfAttention, Linear, SquaredReLULinear, rotary_tables
@@ -78,6 +79,7 @@ class GPT(nn.Module):
             self.smear_scale = nn.Parameter(torch.empty(1))
         if config.backout:
             self.backout_scale = nn.Parameter(torch.empty(1))
+        self.checkpointing = False  # keep each block's input alone, and run the block again for its gradients
         self._cos_sin: tuple[Tensor, Tensor] | None = None
 
     @torch.no_grad()
@@ -166,7 +168,11 @@ class GPT(nn.Module):
                 x = scales[0].to(x.dtype) * x + scales[1].to(x.dtype) * x0
             table = self.value_embeddings[str(layer)] if config.has_value_embedding(layer) else None
             value_embedding = table(tokens_BT).to(x.dtype) if table is not None else None
-            x = block(x, value_embedding, cos_sin, cache.layer(layer, rows) if cache is not None else None)
+            given = x, value_embedding, cos_sin, cache.layer(layer, rows) if cache is not None else None
+            if self.checkpointing and torch.is_grad_enabled():
+                x = checkpoint(block, *given, use_reentrant=False, preserve_rng_state=False)
+            else:
+                x = block(*given)
             if layer == config.depth // 2:
                 middle = x
         if config.backout and middle is not None:

@@ -77,7 +77,9 @@ def training_memory(model: ModelConfig, batch: Batch) -> Memory:
     counted = parameters(model)
     muon = counted.matrices + gated_layers(model) * VALUE_GATE_CHANNELS * model.num_kv_heads
     tokens = batch.rows * model.seq_len
-    cast = counted.matrices + counted.gates - model.depth * 4 * model.width**2  # fused.py casts MLP's down again
+    cast = (
+        counted.matrices + counted.gates - model.depth * 4 * model.width**2
+    )  # fused.py casts MLP's down again
     casts = 0 if batch.number_bytes == FULL else batch.number_bytes * cast
     return Memory(
         weights=FULL * counted.total,
@@ -148,9 +150,9 @@ def _again_bytes(model: ModelConfig, size: int) -> int:
 
 
 def _loss_bytes(model: ModelConfig, tokens: int, size: int) -> int:
-    """The fused cross-entropy: its input, both gradients, the scaled head, a block's logits, two like it in fp32.
+    """The fused cross-entropy: its input, both gradients, the scaled head, logits of a block, twice in fp32 too.
 
-    And the product that is added to the head's gradient, a piece of the vocabulary at a time.
+    And what is added to the head's gradient, of a piece of the vocabulary at a time.
     """
     vocab, width = model.vocab_size, model.width
     gradients = size * 2 * tokens * width + FULL * model.padded_vocab_size * width

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from typing import Literal
 
 from pydantic import Field, model_validator
 
-from nanochat.config.base import Config
+from nanochat.config.base import Config, runtime_field
 from nanochat.config.model import ModelConfig
 from nanochat.config.optim import OptimConfig
 from nanochat.runtime import StageContext, Summary, stage_main
@@ -28,6 +29,8 @@ class LRFindConfig(Config):
     dtype: str = Field("auto", pattern="^(auto|float32|bfloat16)$", description="compute dtype")
     seed: int = Field(42, ge=0, description="of weights and data order")
     shuffle_buffer: int = Field(1000, ge=1, le=3000, description="documents the packer chooses from")
+    crop: Literal["carry", "drop"] = Field("carry", description="as in pretraining")
+    activation_checkpointing: bool = runtime_field(False, description="as in pretraining")
 
     @model_validator(mode="after")
     def _upwards(self) -> LRFindConfig:
@@ -50,6 +53,7 @@ def run(ctx: StageContext, config: LRFindConfig) -> Summary:
     device = resolve_device()
     seed_everything(config.seed, device)
     model = GPT(config.model, resolve_dtype(config.dtype, device))
+    model.checkpointing = config.activation_checkpointing
     model.init_weights()
     model.to(device)
     bos = Tokenizer.load(ctx.inputs["tokenizer"] / "tokenizer.json").special("bos")
@@ -68,7 +72,7 @@ def run(ctx: StageContext, config: LRFindConfig) -> Summary:
     with process_group(ctx, device):
         loader = PretrainLoader(
             ctx.inputs["tokens"], "train", config.micro_batch, config.model.seq_len, bos,
-            ctx.rank, ctx.world_size, seed=config.seed, buffer=config.shuffle_buffer,
+            ctx.rank, ctx.world_size, seed=config.seed, buffer=config.shuffle_buffer, crop=config.crop,
         )  # fmt: skip
         optimizer = build_optimizer(
             model, config.optim.model_copy(update={"lr_scale": 1.0, "schedule": ramp})

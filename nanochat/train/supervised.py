@@ -40,6 +40,7 @@ def train_supervised(
         loss = all_sum(accumulate(model, batches, total, ctx.world_size), model.device)
         return StepResult(loss, config.batch_tokens)
 
+    model.checkpointing = config.activation_checkpointing
     pace = Pace(
         config.steps, config.eval_every, config.checkpoint_every, config.log_every, config.keep_checkpoints
     )

@@ -72,7 +72,7 @@ def test_what_fits_follows_from_the_memory(cli: Cli) -> None:
     advised = small["largest_micro_batch"]["plain"]
     again = asked(cli, "d24", "--gpu", "4090", "--set", f"micro_batch={advised}")
     assert again["fits"]
-    kept = asked(cli, "d24", "--gpu", "4090", "--checkpointing")
+    kept = asked(cli, "d24", "--gpu", "4090", "--set", "base.activation_checkpointing=true")
     assert kept["memory"]["peak"] < small["memory"]["peak"]
 
 

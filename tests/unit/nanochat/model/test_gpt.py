@@ -7,7 +7,7 @@ import torch
 
 from nanochat.config.derive import Dials, model_shape, scaling_parameters
 from nanochat.config.model import ModelConfig
-from nanochat.model.gpt import GPT
+from nanochat.model.gpt import GPT, Block
 
 
 def shape(**changes: object) -> ModelConfig:
@@ -95,6 +95,27 @@ def test_rows_of_the_cache_can_be_used_again() -> None:
         model.prefill(first, cache, row)
         again = model.prefill(second, cache, row)
         assert torch.allclose(again, model(second)[:, -1], atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_layers_computed_again_change_no_bit(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, tokens = noisy(shape()), torch.randint(0, 301, (2, 20))
+    model.compute_dtype = dtype
+    calls, plain = [], Block.forward
+    monkeypatch.setattr(Block, "forward", lambda *given: calls.append(1) or plain(*given))
+
+    def outcome(checkpointing: bool) -> list[torch.Tensor]:
+        model.checkpointing = checkpointing
+        model.zero_grad()
+        loss = model.loss(tokens, tokens)
+        loss.backward()
+        return [loss.detach(), *(p.grad for p in model.parameters() if p.grad is not None)]
+
+    kept = outcome(False)
+    assert len(calls) == model.config.depth
+    again = outcome(True)
+    assert len(calls) == 3 * model.config.depth
+    assert all(torch.equal(a, b) for a, b in zip(kept, again, strict=True))
 
 
 def test_width_that_heads_do_not_divide_is_refused() -> None:
