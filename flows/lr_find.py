@@ -45,14 +45,8 @@ def lr_find_config(base: Any, ramp: dict[str, Any]) -> LRFindConfig:
     """The test of a base stage's model. What the ramp replaces is at its default: it changes nothing."""
     optim = base.optim.model_dump(exclude={"lr_scale", "schedule"})
     shared = (
-        "batch_tokens",
-        "micro_batch",
-        "dtype",
-        "seed",
-        "shuffle_buffer",
-        "crop",
-        "activation_checkpointing",
-    )
+        "batch_tokens", "micro_batch", "dtype", "seed", "shuffle_buffer", "crop", "activation_checkpointing",
+    )  # fmt: skip
     values = {name: getattr(base, name) for name in shared}
     values |= {"model": base.model.model_dump(), "optim": optim}
     config: LRFindConfig = validated("", LRFindConfig, {**values, **ramp})

@@ -11,8 +11,6 @@ Shapes: B rows, H heads, T tokens, D head channels.
 from __future__ import annotations
 
 import functools
-import importlib
-import importlib.util
 from collections.abc import Callable
 from typing import Any
 
@@ -22,7 +20,6 @@ from torch import Tensor
 
 from nanochat.model.attend_in_chunks import attend_in_chunks, hidden
 
-FA3_MODULE = "flash_attn_interface"
 HOPPER = (9, 0)
 LONGEST_IN_CHUNKS = 1024  # beyond it the probabilities that are kept for the way back take too much memory
 
@@ -47,11 +44,21 @@ def attend(q_BHTD: Tensor, k_BHTD: Tensor, v_BHTD: Tensor, window: int) -> Tenso
 @functools.cache
 def _tier_of(device: torch.device, dtype: torch.dtype) -> str:
     capability = torch.cuda.get_device_capability(device) if device.type == "cuda" else None
-    return tier(device.type, capability, dtype, importlib.util.find_spec(FA3_MODULE) is not None)
+    return tier(device.type, capability, dtype, device.type == "cuda" and _fa3_function() is not None)
+
+
+@functools.cache
+def _fa3_function() -> Callable[..., Any] | None:
+    try:
+        from flash_attn_interface import flash_attn_func  # type: ignore[import-not-found]
+    except ImportError:
+        return None
+    return flash_attn_func  # type: ignore[no-any-return]
 
 
 def _fa3(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
-    function = importlib.import_module(FA3_MODULE).flash_attn_func
+    function = _fa3_function()
+    assert function is not None
     out = function(*(t.transpose(1, 2) for t in (q, k, v)), causal=True, window_size=(window, 0))
     return (out[0] if isinstance(out, tuple) else out).transpose(1, 2)
 

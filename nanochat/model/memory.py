@@ -77,9 +77,7 @@ def training_memory(model: ModelConfig, batch: Batch) -> Memory:
     counted = parameters(model)
     muon = counted.matrices + gated_layers(model) * VALUE_GATE_CHANNELS * model.num_kv_heads
     tokens = batch.rows * model.seq_len
-    cast = (
-        counted.matrices + counted.gates - model.depth * 4 * model.width**2
-    )  # fused.py casts MLP's down again
+    cast = counted.matrices + counted.gates - model.depth * 4 * model.width**2  # MLP's down is cast again
     casts = 0 if batch.number_bytes == FULL else batch.number_bytes * cast
     return Memory(
         weights=FULL * counted.total,
@@ -150,7 +148,7 @@ def _again_bytes(model: ModelConfig, size: int) -> int:
 
 
 def _loss_bytes(model: ModelConfig, tokens: int, size: int) -> int:
-    """The fused cross-entropy: its input, both gradients, the scaled head, logits of a block, twice in fp32 too.
+    """The fused cross-entropy: its input, both gradients, the scaled head, a block of logits, two in fp32.
 
     And what is added to the head's gradient, of a piece of the vocabulary at a time.
     """
