@@ -19,8 +19,13 @@ POOLS = json.dumps({"gpu": {"gpus": 2, "cpus": 64, "memory_gb": 512}})  # as nan
 KILLED_AFTER_S = 30  # the grace that Prefect gives to a cancelled run
 
 
+def store(server: Any) -> Path:
+    return Path(server.home, "dispatched")
+
+
 def start(server: Any, **params: Any) -> str:
-    """A run of the pipeline whose stages are sent to work pools."""
+    """A run of the pipeline whose stages are sent to work pools, into a store that no other file uses."""
+    params = {"store": str(store(server)), **params}
     path = f"deployments/{server.deployment('pipeline')['id']}/create_flow_run"
     variables = {"env": {"NANOCHAT_POOLS": POOLS}}
     return str(server.read(path, parameters={"params": params}, job_variables=variables)["id"])
@@ -64,7 +69,7 @@ def training(server: Any) -> Iterator[str]:
     """A run whose base model trains for minutes, in a child run."""
     changes = {**LONG, "base.seed": time.time_ns() % 10**9}
     run = start(server, preset="tiny", name="long", set=changes, until="base")
-    records = server.home / "store/attempts"
+    records = store(server) / "attempts"
     known = set(records.glob("*/records.jsonl"))
     server.until(lambda: any(path.stat().st_size for path in {*records.glob("*/records.jsonl")} - known))
     yield run
@@ -84,7 +89,7 @@ def test_a_gpu_stage_is_a_child_run_and_makes_what_one_process_tree_makes(
         server.get(f"task_runs/{base['parent_task_run_id']}")["flow_run_id"]
         == base["parameters"]["job"]["parent"]
     )
-    made = json.loads(server.types("nanochat art show base/away@v1 --json"))
+    made = json.loads(server.types(f"nanochat art show base/away@v1 --json --store {store(server)}"))
     assert (
         made["digest"]
         == json.loads(nanochat("art", "show", "base/tiny@v1", "--json", home=tiny_home).stdout)["digest"]
@@ -96,7 +101,7 @@ def test_two_that_want_the_same_have_one_child(server: Any) -> None:
     twins = [start(server, **params) for _ in range(2)]
     assert [server.ended(run)["state_name"] for run in twins] == ["Completed"] * 2
     assert sum(len(children(server, run)) for run in twins) == 1
-    listed = json.loads(server.types("nanochat art ls base/twins --json"))
+    listed = json.loads(server.types(f"nanochat art ls base/twins --json --store {store(server)}"))
     assert [item["ref"] for item in listed] == ["base/twins@v1"]
 
 
@@ -104,7 +109,7 @@ def test_a_killed_child_is_made_again_and_a_cancelled_run_leaves_no_process(
     server: Any, training: str
 ) -> None:
     (child,) = children(server, training)
-    attempt = server.home / "store/attempts" / child["parameters"]["job"]["fingerprint"]
+    attempt = store(server) / "attempts" / child["parameters"]["job"]["fingerprint"]
     server.until(lambda: list((attempt / "checkpoints").glob("step-*")))
     os.kill(flow_process(server, child["id"]).pid, signal.SIGKILL)
     server.until(lambda: "resuming at step" in (attempt / "log.txt").read_text(encoding="utf-8"))
