@@ -11,8 +11,9 @@ _MOST_FOLDED_ROWS = 200  # rich takes a millisecond for each
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on one line."""
-    print(json.dumps(value, ensure_ascii=False), flush=True)
+    """One JSON document on one line, whole even if another thread prints one at the same moment."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")  # print would write its end apart
+    sys.stdout.flush()
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -96,6 +96,7 @@ def test_a_gpu_stage_is_a_child_run_and_makes_what_one_process_tree_makes(
     )
 
 
+@pytest.mark.criterion("T97")
 def test_two_that_want_the_same_have_one_child(server: Any) -> None:
     params = {"preset": "tiny", "name": "twins", "set": {"base.seed": 21}, "until": "base"}
     twins = [start(server, **params) for _ in range(2)]

@@ -57,10 +57,14 @@ def failed(server: Any, store: Path) -> Failed:
     return Failed(server.run("pipeline", **asked), asked)
 
 
-def test_a_failed_run_says_what_and_where(server: Any, failed: Failed) -> None:
+@pytest.mark.criterion("T98")
+def test_a_failed_run_says_what_and_where_and_leaves_no_artifact(
+    server: Any, store: Path, failed: Failed
+) -> None:
     assert failed.run["state_name"] == "Failed"
     assert "stage base: a planned fault at step 4" in failed.run["state"]["message"]
     _check_states(server, failed.run["id"], "Failed")
+    assert json.loads(server.types(f"nanochat art ls base/seed-7 --store {store} --json")) == []
 
 
 def test_a_new_run_with_the_same_parameters_resumes_it(server: Any, failed: Failed) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -17,6 +19,20 @@ def test_json_is_one_line_whatever_the_text_holds(capsys: pytest.CaptureFixture[
     assert out.count("\n") == 1
     assert "ça" in out
     assert json.loads(out) == value
+
+
+def test_lines_of_two_threads_stay_whole() -> None:
+    program = """if True:
+        import sys, threading
+        from flows.cli.output import print_json
+
+        sys.setswitchinterval(1e-6)
+        threads = [threading.Thread(target=lambda: [print_json({"n": n}) for n in range(3000)]) for _ in "ab"]
+        for thread in threads:
+            thread.start()
+    """
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert sorted(json.loads(line)["n"] for line in done.stdout.splitlines()) == sorted([*range(3000)] * 2)
 
 
 def test_a_table_keeps_long_cells_whole_in_a_pipe(
