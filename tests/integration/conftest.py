@@ -138,9 +138,15 @@ class Server:
 
     def retry(self, flow_run: str) -> None:
         """Until it runs again; a worker may say once more, and late, that the last attempt has crashed."""
-        count = self.get(f"flow_runs/{flow_run}")["run_count"]
-        self.types(f"prefect flow-run retry {flow_run}")
-        self.until(lambda: self.get(f"flow_runs/{flow_run}")["run_count"] > count)
+        count, run = self.get(f"flow_runs/{flow_run}")["run_count"], {"run_count": 0}
+
+        def is_decided() -> bool:
+            run.update(self.get(f"flow_runs/{flow_run}"))
+            return run["run_count"] > count or run["state_type"] in ENDED
+
+        while run["run_count"] <= count:
+            self.types(f"prefect flow-run retry {flow_run}")
+            self.until(is_decided)
 
     def ended(self, flow_run: str) -> dict[str, Any]:
         """A flow run, once it has ended."""
