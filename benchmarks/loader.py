@@ -55,7 +55,7 @@ def documents(folder: Path, max_bytes: int) -> Iterator[str]:
             return
 
 
-def prepare(work: Path, max_bytes: int) -> dict[str, Any]:
+def prepare(work: Path, max_bytes: int, vocab_size: int = VOCAB_SIZE) -> dict[str, Any]:
     """Shards of text, a vocabulary and the tokens of both: what the two sides read."""
     from nanochat.data.corpus import write_pydocs
     from nanochat.data.shards import write_shards
@@ -77,7 +77,7 @@ def prepare(work: Path, max_bytes: int) -> dict[str, Any]:
     texts = list(documents(source, max_bytes))
     shards = write_shards(work, texts[:-VAL_DOCUMENTS], "train", 0, 1 << 23)
     shards += write_shards(work, texts[-VAL_DOCUMENTS:], "val", len(shards), 1 << 30)
-    tokenizer = train_on_texts(islice(texts, 20_000), VOCAB_SIZE)
+    tokenizer = train_on_texts(islice(texts, 20_000), vocab_size)
     (work / "vocabulary.json").write_text(json.dumps({
         "pattern": tokenizer.pattern,
         "tokens": [base64.b64encode(token).decode() for token in tokenizer.tokens],

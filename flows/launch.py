@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import IO
 
 from artifacts.errors import NanochatError, ResourceError
+from artifacts.paths import home
 from artifacts.redact import is_secret_name, redact_text
 from flows.dispatch.cluster import Cluster
 from flows.processes.child_log import Coalescer, LineSplitter
@@ -134,6 +135,8 @@ def environment(job: Job, base: Mapping[str, str] = os.environ) -> dict[str, str
         # glibc gives big blocks back at once, and the page faults of getting them again cost a quarter.
         env.setdefault("MALLOC_MMAP_THRESHOLD_", str(4 << 30))
         env.setdefault("MALLOC_TRIM_THRESHOLD_", str(4 << 30))
+        # What one stage has compiled the next one finds.
+        env.setdefault("TORCHINDUCTOR_CACHE_DIR", str(home() / "compiled"))
         env["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = str(TORCHRUN_GRACE_S)
         env["TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE"] = "[rank${rank}]: "
         if job.cluster.nodes > 1:

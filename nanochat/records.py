@@ -39,6 +39,8 @@ NAMES: dict[str, Name] = {
     "train/lr": Name("multiplier", 0, "learning-rate multiplier of the schedule"),
     "train/grad_norm": Name("", 0, "global gradient norm before the step"),
     "train/tokens_per_second": Name("tokens/s", 1, "training throughput since the last record"),
+    "train/mfu": Name("fraction", 1, "share of the GPUs' peak that the model's FLOPs take"),
+    "train/skipped_steps": Name("steps", -1, "steps skipped as float16 gradients overflowed"),
     "val_bpb": Name("bits/byte", -1, "validation bits per byte"),
     "val_loss": Name("nats/token", -1, "validation loss on supervised tokens"),
     "checkpoint/saved": Name("", 0, "a checkpoint was published"),

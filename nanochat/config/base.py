@@ -6,9 +6,11 @@ stage produces, so it stays out of the fingerprint.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]  # what matmuls compute in; auto asks the hardware
 
 
 class Config(BaseModel):

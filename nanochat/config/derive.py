@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from nanochat.config.base import Config
+from nanochat.config.base import Config, Dtype
 from nanochat.config.model import ARCHITECTURES, Architecture, ModelConfig
 
 REFERENCE_BATCH_TOKENS = 2**19
@@ -41,7 +41,7 @@ class Dials(Config):
         description="evaluate a model beside the next stage: quicker if programs start longer than they run",
     )
     seed: int = Field(42, ge=0, description="seed of data order, weights and sampling")
-    dtype: str = Field("auto", pattern="^(auto|float32|bfloat16)$", description="compute dtype")
+    dtype: Dtype = Field("auto", description="compute dtype")
 
     @model_validator(mode="after")
     def _hf_sees_everything(self) -> Dials:

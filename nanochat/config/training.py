@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from nanochat.config.base import Config, runtime_field
+from nanochat.config.base import Config, Dtype, runtime_field
 from nanochat.config.optim import OptimConfig
 
 
@@ -18,10 +18,11 @@ class TrainConfig(Config):
     micro_batch: int = Field(ge=1, description="rows of one forward pass on one rank")
     eval_every: int = Field(ge=1, description="steps between validations; the last step always has one")
     optim: OptimConfig = OptimConfig()
-    dtype: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="compute dtype; auto asks the hardware"
-    )
+    dtype: Dtype = Field("auto", description="compute dtype; auto asks the hardware")
     seed: int = Field(42, ge=0, description="of weights, data order and sampling")
+    compile: Literal["auto", "on", "off"] = Field(
+        "auto", description="blocks and loss by torch.compile; auto: on CUDA, as on CPUs it does not pay"
+    )
     activation_checkpointing: bool = runtime_field(
         False, description="compute each layer again for its gradients: less memory, a third more work"
     )

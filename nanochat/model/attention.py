@@ -54,6 +54,7 @@ class CausalSelfAttention(nn.Module):
         self.out = Linear(config.width, config.width)
         gated = config.has_value_embedding(layer)
         self.value_gate = Linear(VALUE_GATE_CHANNELS, config.num_kv_heads) if gated else None
+        self.attend = attend
 
     def forward(
         self,
@@ -73,7 +74,7 @@ class CausalSelfAttention(nn.Module):
         q, k = (rotate_and_norm(x, *cos_sin, config.qk_scale) for x in (q, k))
         q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
         if cache is None:
-            y_BHTD = attend(q, k, v, self.window)
+            y_BHTD = self.attend(q, k, v, self.window)
         else:
             k, v, mask = cache.append(k, v, self.window)
             grouped = config.num_kv_heads != config.num_heads

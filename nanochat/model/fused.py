@@ -1,7 +1,8 @@
 """Elementwise parts of a block with gradients of their own: fewer passes over memory, fewer tensors kept.
 
 What autograd would make of the same formulas in half precision rounds after every operation and keeps every
-result; here everything between input and output is fp32, and only the inputs are kept.
+result; here everything between input and output is fp32, and only the inputs are kept. torch.compile finds
+the same by itself, and is given the plain formulas.
 
 Shapes: B rows, T tokens, H heads, D head channels; ... any.
 """
@@ -19,6 +20,9 @@ EPS = torch.finfo(torch.float32).eps
 
 def norm(x: Tensor) -> Tensor:
     """RMSNorm over the last dimension (Zhang and Sennrich, 2019) without learned gain, in the input dtype."""
+    if torch.compiler.is_compiling():
+        exact = x.float()
+        return (exact * _plain_inverse_rms(exact)).to(x.dtype)
     out: Tensor = _Norm.apply(x)
     return out
 
@@ -28,6 +32,10 @@ def rotate_and_norm(x_BTHD: Tensor, cos: Tensor, sin: Tensor, scale: float) -> T
 
     cos and sin are (B|1, T, 1, D/2).
     """
+    if torch.compiler.is_compiling():
+        (first, second), cos, sin = x_BTHD.float().chunk(2, dim=-1), cos.float(), sin.float()
+        rotated = torch.cat((first * cos + second * sin, second * cos - first * sin), dim=-1)
+        return (rotated * _plain_inverse_rms(rotated) * scale).to(x_BTHD.dtype)
     out: Tensor = _RotateAndNorm.apply(x_BTHD, cos, sin, scale)
     return out
 
@@ -38,6 +46,8 @@ def squared_relu_linear(x: Tensor, weight: Tensor) -> Tensor:
     The weight is fp32 and multiplied in the dtype of ``x``. Of the two wide tensors only relu(x) is kept for
     the backward pass.
     """
+    if torch.compiler.is_compiling():
+        return F.linear(x.relu().square(), weight.to(x.dtype))
     out: Tensor = _SquaredReLULinear.apply(x, weight)
     return out
 
@@ -87,6 +97,10 @@ class _SquaredReLULinear(torch.autograd.Function):
         grad_weight = (grad.T @ (wide * wide)).to(weight.dtype)
         grad_x = (grad @ weight.to(grad.dtype)).mul_(wide).mul_(2)
         return grad_x.view_as(positive), grad_weight
+
+
+def _plain_inverse_rms(x: Tensor) -> Tensor:
+    return (x.square().mean(dim=-1, keepdim=True) + EPS).rsqrt()
 
 
 def _inverse_rms(x: Tensor) -> Tensor:

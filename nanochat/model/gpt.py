@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from nanochat.config.model import ModelConfig
+from nanochat.model.attend import attend
 from nanochat.model.attention import CausalSelfAttention, Linear, SquaredReLULinear, rotary_tables
 from nanochat.model.fused import norm
 from nanochat.model.kv_cache import KVCache, LayerCache
@@ -79,8 +80,20 @@ class GPT(nn.Module):
             self.smear_scale = nn.Parameter(torch.empty(1))
         if config.backout:
             self.backout_scale = nn.Parameter(torch.empty(1))
+        self.compiled = False
         self.checkpointing = False  # keep each block's input alone, and run the block again for its gradients
         self._cos_sin: tuple[Tensor, Tensor] | None = None
+
+    def compile_parts(self) -> None:
+        """Compile the blocks, around attention, whose kernels are what they are, and the loss; in place.
+
+        Blocks of one kind share one compilation. For batches of one shape: others compile again.
+        """
+        self.compiled = True
+        as_it_is = torch.compiler.disable(attend)
+        for block in self.blocks:
+            block.attention.attend = as_it_is
+            block.compile(dynamic=False)
 
     @torch.no_grad()
     def init_weights(self, generator: torch.Generator | None = None) -> None:
@@ -127,7 +140,7 @@ class GPT(nn.Module):
         x_NC = self.hidden(tokens_BT).flatten(0, 1)
         return weighted_cross_entropy(
             x_NC, self.head.weight, targets_BT.flatten(), weights_BT.flatten(),
-            self.config.softcap, self.config.vocab_size,
+            self.config.softcap, self.config.vocab_size, self.compiled,
         )  # fmt: skip
 
     @torch.no_grad()

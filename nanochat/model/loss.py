@@ -9,7 +9,8 @@ Shapes: N tokens, R of these at a time, C width, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -30,7 +31,9 @@ class _WeightedCrossEntropy(torch.autograd.Function):
         weights_N: Tensor,
         softcap: float,
         vocab: int,
+        compiled: bool,
     ) -> Tensor:
+        losses_and_gradients = _compiled() if compiled else _losses_and_gradients
         head, targets_N = _scaled(head_VC, softcap, vocab, x_NC.dtype), targets_N.clamp_min(0)
         grad_x = torch.empty_like(x_NC)
         grad_head = torch.zeros_like(head_VC)
@@ -42,8 +45,14 @@ class _WeightedCrossEntropy(torch.autograd.Function):
             logits_NV = torch.mm(x, head.T, out=work.logits(x.size(0)))
             for rows in work.rows(x.size(0)):
                 at = slice(start + rows.start, start + rows.stop)
-                _losses_and_gradients(
-                    logits_NV[rows], targets_N[at, None], weights_N[at, None], softcap, losses_N[at], work
+                losses_and_gradients(
+                    logits_NV[rows],
+                    targets_N[at, None],
+                    weights_N[at, None],
+                    softcap,
+                    losses_N[at],
+                    work.squashed_RV,
+                    work.gradient_RV,
                 )
             torch.mm(logits_NV, head, out=grad_x[block])
             for words in _pieces(vocab):
@@ -55,7 +64,7 @@ class _WeightedCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         grad_x, grad_head = ctx.gradients
         ctx.gradients = None  # in place, so once; and nobody else holds them, so autograd need not copy
-        return grad_x.mul_(grads[0]), grad_head.mul_(grads[0]), None, None, None, None
+        return grad_x.mul_(grads[0]), grad_head.mul_(grads[0]), None, None, None, None, None
 
 
 class _Work:
@@ -103,10 +112,16 @@ def _capped(doubled_RV: Tensor, softcap: float, squashed_RV: Tensor, capped_RV: 
 
 
 def _losses_and_gradients(
-    doubled_RV: Tensor, target_R1: Tensor, weight_R1: Tensor, softcap: float, losses_R: Tensor, work: _Work
+    doubled_RV: Tensor,
+    target_R1: Tensor,
+    weight_R1: Tensor,
+    softcap: float,
+    losses_R: Tensor,
+    squashed_RV: Tensor,
+    gradient_RV: Tensor,
 ) -> None:
     """-log p(target) into ``losses_R``; over the logits, the weighted loss's gradient by the plain logits."""
-    squashed, gradient = (buffer[: len(losses_R)] for buffer in (work.squashed_RV, work.gradient_RV))
+    squashed, gradient = squashed_RV[: len(losses_R)], gradient_RV[: len(losses_R)]
     _capped(doubled_RV, softcap, squashed, gradient)
     chosen = gradient.gather(1, target_R1)
     # capped logits are at most softcap, so exp cannot overflow and no maximum is needed
@@ -117,20 +132,31 @@ def _losses_and_gradients(
     doubled_RV.copy_(gradient.mul_(squashed.addcmul_(squashed, squashed, value=-1)))
 
 
+@functools.cache
+def _compiled() -> Callable[..., None]:
+    return torch.compile(_losses_and_gradients, dynamic=False)
+
+
 def weighted_cross_entropy(
-    x_NC: Tensor, head_VC: Tensor, targets_N: Tensor, weights_N: Tensor, softcap: float, vocab_size: int
+    x_NC: Tensor,
+    head_VC: Tensor,
+    targets_N: Tensor,
+    weights_N: Tensor,
+    softcap: float,
+    vocab_size: int,
+    compiled: bool = False,
 ) -> Tensor:
     """Sum over tokens of weight x (-log p(target)), in nats, fp32 scalar.
 
     x_NC in the compute dtype; head_VC fp32; targets_N int64, -1 where weight is 0; weights_N fp32.
     On a CPU only tokens with a weight reach the head: masked prompts cost nothing there. A GPU would have to
-    wait for the host to count them.
+    wait for the host to count them. ``compiled``: the elementwise part by torch.compile.
     """
     if x_NC.device.type == "cpu":
         counted = weights_N.nonzero().squeeze(1)
         if counted.numel() < weights_N.numel():
             x_NC, targets_N, weights_N = x_NC[counted], targets_N[counted], weights_N[counted]
-    return _WeightedCrossEntropy.apply(x_NC, head_VC, targets_N, weights_N, softcap, vocab_size)
+    return _WeightedCrossEntropy.apply(x_NC, head_VC, targets_N, weights_N, softcap, vocab_size, compiled)
 
 
 @torch.no_grad()

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from nanochat.config.optim import OptimConfig
 from nanochat.model.gpt import GPT
+from nanochat.optim.loss_scale import LossScale
 from nanochat.optim.muon_adamw import MuonAdamW
 
 REFERENCE_WIDTH = 768
@@ -54,5 +56,10 @@ def build_optimizer(model: GPT, config: OptimConfig) -> MuonAdamW:
     ]
     for group in groups:
         group["lr"] *= config.lr_scale
-    compiled = config.compile == "on" or (config.compile == "auto" and model.device.type == "cuda")
-    return MuonAdamW(groups, config.schedule, model.compute_dtype, compiled)
+    on_gpu = model.device.type == "cuda"
+    half = model.compute_dtype == torch.float16
+    return MuonAdamW(
+        groups, config.schedule, model.compute_dtype,
+        compiled=config.compile == "on" or (config.compile == "auto" and on_gpu), on_device=on_gpu,
+        loss_scale=LossScale(model.device) if half else None,
+    )  # fmt: skip

@@ -49,14 +49,19 @@ def muon_step(
     beta2: float | Tensor,
     weight_decay: float | Tensor,
     dtype: torch.dtype = torch.float32,
+    taken: Tensor | None = None,
 ) -> None:
     """One step in place on ``params_KMN``; ``variance_K`` is (K, M, 1) for tall, (K, 1, N) for wide matrices.
 
     Everything is fp32 but the orthogonalisation, which runs in ``dtype`` (float32 or bfloat16). The step has
-    the size lr x sqrt(max(1, M / N)), so that every matrix moves alike in spectral norm.
+    the size lr x sqrt(max(1, M / N)), so that every matrix moves alike in spectral norm. Where ``taken`` is
+    false (bool, 0-d, on the device) nothing changes, whatever the gradients are.
     """
     rows, columns = params_KMN.shape[-2:]
-    momentum_KMN.lerp_(grads_KMN, 1 - momentum)
+    share: float | Tensor = 1.0
+    if taken is not None:
+        grads_KMN, share = torch.where(taken, grads_KMN, 0.0), taken.float()
+    momentum_KMN.lerp_(grads_KMN, (1 - momentum) * share)
     update = grads_KMN.lerp(momentum_KMN, momentum)
     norm = update.norm(dim=(-2, -1), keepdim=True)
     update = update * (norm / rows**0.5 / update.norm(dim=-1, keepdim=True).clamp_min(1e-6))
@@ -65,13 +70,13 @@ def muon_step(
 
     reduced = -1 if rows >= columns else -2
     mean_square = update.square().mean(dim=reduced, keepdim=True)
-    variance_K.lerp_(mean_square, 1 - beta2)
+    variance_K.lerp_(mean_square, (1 - beta2) * share)
     scale = variance_K.clamp_min(1e-10).rsqrt()
     before = mean_square.sum(dim=(-2, -1), keepdim=True).sqrt()
     after = (mean_square * scale.square()).sum(dim=(-2, -1), keepdim=True).sqrt()
     update = update * scale * (before / after.clamp_min(1e-10))
 
-    step = lr * max(1.0, rows / columns) ** 0.5
+    step = lr * share * max(1.0, rows / columns) ** 0.5
     agrees = (update * params_KMN) >= 0
     params_KMN.sub_(step * (update + weight_decay * params_KMN * agrees))
 
@@ -82,8 +87,15 @@ def _compiled() -> Callable[..., None]:
 
 
 def compiled_muon_step(
-    *tensors: Tensor, lr: float, momentum: float, beta2: float, weight_decay: float, dtype: torch.dtype
+    *tensors: Tensor,
+    lr: float,
+    momentum: float,
+    beta2: float,
+    weight_decay: float,
+    dtype: torch.dtype,
+    taken: Tensor | None = None,
 ) -> None:
     """``muon_step``, compiled once for each shape: rates are tensors, so new ones compile nothing."""
     rates = {"lr": lr, "momentum": momentum, "beta2": beta2, "weight_decay": weight_decay}
-    _compiled()(*tensors, **{name: torch.tensor(value) for name, value in rates.items()}, dtype=dtype)
+    exact = {name: torch.tensor(value) for name, value in rates.items()}
+    _compiled()(*tensors, **exact, dtype=dtype, taken=taken)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from functools import partial
 from typing import Any
 
@@ -11,6 +10,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from nanochat.config.optim import Schedule, cosine_to_zero
+from nanochat.optim.loss_scale import LossScale
 from nanochat.optim.muon import compiled_muon_step, muon_step
 from nanochat.optim.share import Share
 
@@ -19,9 +19,11 @@ class MuonAdamW:
     """Muon for groups of kind "muon" (matrices of one shape, stacked), AdamW for the rest.
 
     With several ranks each owns the state of its share and updates that; see ``Share``. It has to be built
-    after the process group. ``dtype`` is what Muon orthogonalises in; ``compiled`` fuses its step. It has
-    the interface of ``torch.optim.Optimizer`` without its base, which imports the compiler (2 s in every
-    process) and rounds restored state to the type of its parameter.
+    after the process group. ``dtype`` is what Muon orthogonalises in; ``compiled`` fuses its step;
+    ``on_device`` decides there whether a step may be taken, so that the host never waits for its norm;
+    ``loss_scale`` is what the gradients are multiplied by. It has the interface of ``torch.optim.Optimizer``
+    without its base, which imports the compiler (2 s in every process) and rounds restored state to the type
+    of its parameter.
     """
 
     def __init__(
@@ -30,8 +32,12 @@ class MuonAdamW:
         schedule: Schedule,
         dtype: torch.dtype = torch.float32,
         compiled: bool = False,
+        *,
+        on_device: bool = False,
+        loss_scale: LossScale | None = None,
     ) -> None:
-        self.param_groups, self.schedule = groups, schedule
+        self.param_groups, self.schedule, self.loss_scale = groups, schedule, loss_scale
+        self._on_device = on_device
         self._muon_step = partial(compiled_muon_step if compiled else muon_step, dtype=dtype)
         self._shares = [_shares_of(group) for group in groups]
         self._state: dict[Share, dict[str, Tensor]] = {}
@@ -55,23 +61,31 @@ class MuonAdamW:
             param.grad = None
 
     @torch.no_grad()
-    def step(self) -> float:
-        """One update from the gradients in ``.grad``, averaged over ranks; returns their global norm.
+    def step(self, loss: Tensor | None = None) -> Tensor:
+        """One update from the gradients in ``.grad``, averaged over ranks; their global norm, 0-d float64.
 
-        Where that is zero, NaN or infinite, parameters and state stay as they are, on every rank alike. It is
-        the only number that the host waits for. Otherwise a missing gradient counts as zero.
+        Where that is zero, NaN or infinite, or ``loss`` is not finite, parameters and state stay as they are,
+        on every rank alike. Otherwise a missing gradient counts as zero.
         """
         reducing = [[share.reduce() for share in shares] for shares in self._shares]
         grads = [[wait() for wait in waits] for waits in reducing]
-        norm = _norm([grad for of_group in grads for grad in of_group])
-        if norm == 0 or not math.isfinite(norm):
+        every = [grad for of_group in grads for grad in of_group]
+        if self.loss_scale:
+            self.loss_scale.unscale(every)
+        norm = _norm(every)
+        if self.loss_scale:
+            self.loss_scale.update(norm)
+        usable = (norm > 0) & norm.isfinite() & (True if loss is None else loss.isfinite())
+        if not self._on_device and not usable:
             return norm
+        taken = usable if self._on_device else None
         work = list(zip(self.param_groups, self._shares, grads, strict=True))
         work.sort(key=lambda item: item[0]["kind"] == "muon")  # big tables travel while Muon computes
         sending = []
         for group, shares, of_group in work:
             owned = [share.owned() for share in shares]
-            (self._muon if group["kind"] == "muon" else self._adamw)(group, shares, owned, of_group)
+            update = self._muon if group["kind"] == "muon" else self._adamw
+            update(group, shares, owned, of_group, taken)
             sending += [share.gather(items) for share, items in zip(shares, owned, strict=True)]
         for wait in sending:
             wait()
@@ -91,7 +105,8 @@ class MuonAdamW:
             whole = {name: value if name == "step" else share.collect(value) for name, value in values}
             if share.rank == 0:
                 state[numbers[share.params[0]]] = {n: share.shaped(value) for n, value in whole.items()}
-        return {"state": state, "param_groups": groups}
+        scale = {"loss_scale": self.loss_scale.state_dict()} if self.loss_scale else {}
+        return {"state": state, "param_groups": groups, **scale}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Put back what ``state_dict`` gave on rank 0, of any number. ValueError if it is of other groups."""
@@ -101,6 +116,8 @@ class MuonAdamW:
             raise ValueError("the optimizer's groups are others than those of the state")
         for group, settings in zip(self.param_groups, state["param_groups"], strict=True):
             group.update({name: value for name, value in settings.items() if name != "params"})
+        if self.loss_scale:
+            self.loss_scale.load_state_dict(state["loss_scale"])
         self._state.clear()
         for shares in self._shares:
             for share in shares:
@@ -115,7 +132,12 @@ class MuonAdamW:
         return [share for shares in self._shares for share in shares if share in self._state]
 
     def _muon(
-        self, group: dict[str, Any], shares: list[Share], owned: list[Tensor], grads: list[Tensor]
+        self,
+        group: dict[str, Any],
+        shares: list[Share],
+        owned: list[Tensor],
+        grads: list[Tensor],
+        taken: Tensor | None,
     ) -> None:
         params_KMN, rows, columns = owned[0], *shares[0].item_shape
         if shares[0] not in self._state:
@@ -129,10 +151,16 @@ class MuonAdamW:
             self._muon_step(
                 params_KMN, grads[0], state["momentum"], state["variance"], lr=group["lr"],
                 momentum=group["momentum"], beta2=group["beta2"], weight_decay=group["weight_decay"],
+                taken=taken,
             )  # fmt: skip
 
     def _adamw(
-        self, group: dict[str, Any], shares: list[Share], owned: list[Tensor], grads: list[Tensor]
+        self,
+        group: dict[str, Any],
+        shares: list[Share],
+        owned: list[Tensor],
+        grads: list[Tensor],
+        taken: Tensor | None,
     ) -> None:
         """AdamW (Loshchilov and Hutter, 2019), all parameters of the group at once."""
         for share, params in zip(shares, owned, strict=True):
@@ -142,7 +170,7 @@ class MuonAdamW:
                     "mean": torch.zeros_like(params),
                     "square": torch.zeros_like(params),
                 }
-            self._state[share]["step"] += 1
+            self._state[share]["step"] += 1 if taken is None else taken
         mine = [i for i, params in enumerate(owned) if params.numel()]
         if not mine:
             return
@@ -152,6 +180,7 @@ class MuonAdamW:
             owned, grads, [s["mean"] for s in states], [s["square"] for s in states], [],
             [s["step"] for s in states], lr=group["lr"], beta1=group["betas"][0], beta2=group["betas"][1],
             weight_decay=group["weight_decay"], eps=group["eps"], amsgrad=False, maximize=False,
+            found_inf=None if taken is None else (~taken).float(),
         )  # fmt: skip
 
 
@@ -162,12 +191,12 @@ def _shares_of(group: dict[str, Any]) -> list[Share]:
     return [Share([param], ()) for param in params]
 
 
-def _norm(grads: list[Tensor]) -> float:
+def _norm(grads: list[Tensor]) -> Tensor:
     """Of all items of all ranks together; NaN or infinite on every rank if any number of any rank is."""
     total = torch.stack(torch._foreach_norm(grads)).double().square().sum()
     if dist.is_initialized():
         dist.all_reduce(total)
-    return float(total.sqrt())
+    return total.sqrt()
 
 
 def _cut(share: Share, name: str, value: Tensor) -> Tensor:

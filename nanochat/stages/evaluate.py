@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from nanochat.config.base import Config, runtime_field
+from nanochat.config.base import Config, Dtype, runtime_field
 from nanochat.runtime import StageContext, Summary, stage_main
 
 if TYPE_CHECKING:
@@ -56,9 +56,7 @@ class EvaluateConfig(Config):
         200_000_000, ge=0, description="training text searched for operand pairs, which are then not tested"
     )
     num_samples: int = Field(7, ge=0, le=len(QUESTIONS), description="samples kept in the results")
-    dtype: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="compute dtype; auto asks the hardware"
-    )
+    dtype: Dtype = Field("auto", description="compute dtype; auto asks the hardware")
     seed: int = Field(1234, ge=0, description="of the test problems and the bootstrap")
     batch_rows: int = runtime_field(128, ge=1, description="answers generated side by side")
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from nanochat.config.base import Config, runtime_field
+from nanochat.config.base import Config, Dtype, runtime_field
 from nanochat.config.model import ModelConfig
 from nanochat.config.optim import OptimConfig
 from nanochat.runtime import StageContext, Summary, stage_main
@@ -26,7 +26,7 @@ class LRFindConfig(Config):
     batch_tokens: int = Field(ge=8, description="tokens of one optimizer step, over all ranks")
     micro_batch: int = Field(ge=1, description="rows of one forward pass on one rank")
     optim: OptimConfig = OptimConfig()
-    dtype: str = Field("auto", pattern="^(auto|float32|bfloat16)$", description="compute dtype")
+    dtype: Dtype = Field("auto", description="compute dtype")
     seed: int = Field(42, ge=0, description="of weights and data order")
     shuffle_buffer: int = Field(1000, ge=1, le=3000, description="documents the packer chooses from")
     crop: Literal["carry", "drop"] = Field("carry", description="as in pretraining")

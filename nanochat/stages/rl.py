@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field
 
-from nanochat.config.base import Config, runtime_field
+from nanochat.config.base import Config, Dtype, runtime_field
 from nanochat.config.optim import OptimConfig, Schedule
 from nanochat.runtime import StageContext, Summary, stage_main
 
@@ -30,9 +28,7 @@ class RLConfig(Config):
     optim: OptimConfig = OptimConfig(
         schedule=Schedule(warmup_steps=0, warmdown_share=1.0, final_lr_share=0.0)
     )
-    dtype: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="compute dtype; auto asks the hardware"
-    )
+    dtype: Dtype = Field("auto", description="compute dtype; auto asks the hardware")
     seed: int = Field(42, ge=0, description="of problems and sampling")
     checkpoint_every: int = runtime_field(20, ge=1, description="steps between checkpoints")
     keep_checkpoints: int = runtime_field(2, ge=2, description="newest checkpoints kept, besides the best")

@@ -13,30 +13,29 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import resource
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from artifacts.errors import NanochatError
+import torch
+
 from nanochat.faults import planned_fault
+from nanochat.model.cost import flops_per_token
 from nanochat.model.gpt import GPT
+from nanochat.model.peaks import peak_flops
 from nanochat.optim.build import MuonAdamW
 from nanochat.records import NAMES, RecordWriter
 from nanochat.runtime import STOPPED_EXIT_CODE, StageContext
 from nanochat.train.resume import newest_checkpoint
 from nanochat.train.setup import StopRequest
 from nanochat.train.state import TrainState
+from nanochat.train.step_log import StepLog, StepResult
 from nanochat.train.writer import CheckpointWriter
 
 logger = logging.getLogger(__name__)
-
-Measurement = dict[str, float]
-CURVE_POINTS = 200  # training losses kept in the payload
 
 
 class Loader(Protocol):
@@ -44,15 +43,6 @@ class Loader(Protocol):
 
     def state_dict(self) -> dict[str, Any]: ...
     def load_state_dict(self, state: dict[str, Any]) -> object: ...
-
-
-@dataclass(frozen=True)
-class StepResult:
-    """What one step reports: the loss in nats, tokens it consumed over all ranks, extra records."""
-
-    loss: float
-    tokens: int
-    records: Measurement = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -106,30 +96,25 @@ class Trainer:
             StopRequest(self.model.device) as stop,
             CheckpointWriter(folder, self.pace.keep_checkpoints) as writer,
         ):
-            window_start, window_tokens = time.perf_counter(), 0
+            log = self._log_of(counters, records)
             while counters["step"] < self.pace.steps:
                 writer.check()
                 planned_fault(self.stage, counters["step"])
                 step = counters["step"]
                 if self._is_eval(step):
+                    log.settle()
                     self._evaluate(state, records, writer)
-                result = self._step(step)
-                counters["step"], counters["tokens"] = step + 1, counters["tokens"] + result.tokens
+                self._step(counters, log)
                 self.ctx.beat(step + 1)
-                if step % max(1, self.pace.steps // CURVE_POINTS) == 0:
-                    counters["train"].append([step, result.loss])
-                window_tokens += result.tokens
-                if self.ctx.is_main and (step + 1) % self.pace.log_every == 0:
-                    elapsed = time.perf_counter() - window_start
-                    self._log(records, counters, result, window_tokens / elapsed)
-                    window_start, window_tokens = time.perf_counter(), 0
-                if stop.agreed():
+                stopped = stop.agreed()
+                if stopped or (step + 1) % self.pace.checkpoint_every == 0:
+                    log.settle()
                     self._save(state, writer)
+                if stopped:
                     writer.wait()
                     logger.info("stopped at step %d of %d; a checkpoint is saved", step + 1, self.pace.steps)
                     sys.exit(STOPPED_EXIT_CODE)
-                if (step + 1) % self.pace.checkpoint_every == 0:
-                    self._save(state, writer)
+            log.settle()
             if self._is_eval(self.pace.steps):
                 self._evaluate(state, records, writer)
         self._finish(records, counters)
@@ -138,22 +123,24 @@ class Trainer:
     def _is_eval(self, step: int) -> bool:
         return step == self.pace.steps or step % self.pace.eval_every == 0
 
-    def _step(self, step: int) -> StepResult:
+    def _log_of(self, counters: dict[str, Any], records: RecordWriter) -> StepLog:
+        device = self.model.device
+        peak = peak_flops(torch.cuda.get_device_name(device)) if device.type == "cuda" else 0.0
+        return StepLog(
+            self.stage, self.pace.steps, self.pace.log_every, device, counters,
+            records if self.ctx.is_main else None,
+            flops_per_token=flops_per_token(self.model.config), peak_flops=peak * self.ctx.world_size,
+        )  # fmt: skip
+
+    def _step(self, counters: dict[str, Any], log: StepLog) -> None:
+        step = counters["step"]
         multiplier = self.optimizer.set_progress(step, self.pace.steps)
         self.optimizer.zero_grad()
         result = self.compute_gradients(step)
-        self._require_finite("loss", result.loss, step)
-        norm = self.optimizer.step()
-        self._require_finite("gradient norm", norm, step)
-        records = {"train/lr": multiplier, "train/grad_norm": norm, **result.records}
-        return StepResult(result.loss, result.tokens, records)
-
-    def _require_finite(self, what: str, value: float, step: int) -> None:
-        if not math.isfinite(value):
-            raise NanochatError(
-                f"{self.stage}: {what} is {value} at step {step}; weights are unchanged",
-                "lower the learning rate (--set STAGE.optim.lr_scale=0.5) and run again",
-            )
+        norm = self.optimizer.step(torch.as_tensor(result.loss))
+        counters["step"], counters["tokens"] = step + 1, counters["tokens"] + result.tokens
+        scale = self.optimizer.loss_scale
+        log.add(result, norm, multiplier, scale and scale.value)
 
     def _evaluate(self, state: TrainState, records: RecordWriter, writer: CheckpointWriter) -> None:
         """Measure once per step, beside the write of a checkpoint: a kill after that write loses no step."""
@@ -167,16 +154,6 @@ class Trainer:
         if self.ctx.is_main:
             records.write(self.val_metric, value, step=step, tokens=state.counters["tokens"], split="val")
             logger.info("step %d/%d | %s %.4f", step, self.pace.steps, self.val_metric, value)
-
-    def _log(self, records: RecordWriter, counters: dict[str, Any], result: StepResult, rate: float) -> None:
-        step, total = counters["step"], self.pace.steps
-        where: dict[str, Any] = {"step": step, "tokens": counters["tokens"]}
-        records.write("train/loss", result.loss, **where)
-        records.write("train/tokens_per_second", rate, **where)
-        records.write("stage/progress", step / total, **where)
-        for name, value in result.records.items():
-            records.write(name, value, **where)
-        logger.info("step %d/%d | loss %.4f | %.0f tok/s", step, total, result.loss, rate)
 
     def _save(self, state: TrainState, writer: CheckpointWriter) -> None:
         step, val = state.counters["step"], state.counters["val"]
@@ -206,19 +183,3 @@ class Trainer:
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
             records.write("memory/peak_bytes", peak, kind="event")
             records.write("stage/end", float(counters["step"]), kind="event")
-
-
-def accumulate(model: GPT, batches: list[Any], total_weight: float, world_size: int) -> float:
-    """Gradients of the mean loss over all supervised tokens of a global batch; returns this rank's share.
-
-    ``total_weight`` counts supervised targets over all micro-batches and ranks, so every token weighs
-    the same however the batch is cut. Gradients are scaled up by ``world_size``: they get averaged later.
-    """
-    loss_sum = 0.0
-    for batch in batches:
-        targets = batch.targets_BT.to(model.device)
-        weights = (targets >= 0).float() * (world_size / total_weight)
-        loss = model.loss(batch.inputs_BT.to(model.device), targets, weights)
-        loss.backward()
-        loss_sum += float(loss.detach()) / world_size
-    return loss_sum

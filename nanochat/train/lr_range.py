@@ -10,7 +10,7 @@ from nanochat.data.loader import PackedLoader
 from nanochat.model.gpt import GPT
 from nanochat.optim.build import MuonAdamW
 from nanochat.report.lr_curve import LRCurve
-from nanochat.train.loop import accumulate
+from nanochat.train.gradients import accumulate
 from nanochat.train.setup import all_sum
 
 
@@ -54,7 +54,8 @@ def range_test(
         optimizer.zero_grad()
         batches = [loader.next() for _ in range(passes)]
         supervised = all_sum(sum(batch.supervised for batch in batches), model.device)
-        loss = all_sum(accumulate(model, batches, supervised, world_size), model.device)
+        share = accumulate(model, batches, supervised, world_size, optimizer.loss_scale)
+        loss = all_sum(float(share), model.device)
         if not math.isfinite(loss):
             break
         scales.append(scale)

@@ -21,14 +21,17 @@ from nanochat.engine.generate import Completion, Engine
 from nanochat.engine.sampling import Sampling
 from nanochat.model.gpt import GPT
 from nanochat.optim.build import build_optimizer
+from nanochat.optim.loss_scale import LossScale
 from nanochat.runtime import StageContext, Summary
 from nanochat.tasks.mixture import load_task
 from nanochat.tasks.task import Example, Task
 from nanochat.tokenizer.chat import render_for_completion
 from nanochat.tokenizer.tokenizer import Tokenizer
-from nanochat.train.loop import Pace, StepResult, Trainer
+from nanochat.train.gradients import backward
+from nanochat.train.loop import Pace, Trainer
 from nanochat.train.model_folder import load_model, save_model
 from nanochat.train.setup import all_sum, process_group
+from nanochat.train.step_log import StepResult
 
 if TYPE_CHECKING:
     from nanochat.stages.rl import RLConfig
@@ -87,7 +90,7 @@ def train_rl(ctx: StageContext, config: RLConfig) -> Summary:
     def gradients(step: int) -> StepResult:
         chosen = stream.take(sum(config.tasks.values()))[ctx.rank :: ctx.world_size]
         rollouts = sample(engine, tokenizer, chosen, config, seed=step * ctx.world_size + ctx.rank)
-        return policy_gradient(model, rollouts, ctx.world_size)
+        return policy_gradient(model, rollouts, ctx.world_size, optimizer.loss_scale)
 
     def accuracy() -> float:
         mine = held_out[ctx.rank :: ctx.world_size]
@@ -149,7 +152,9 @@ def sample(
     return out
 
 
-def policy_gradient(model: GPT, rollouts: Rollouts, world_size: int) -> StepResult:
+def policy_gradient(
+    model: GPT, rollouts: Rollouts, world_size: int, loss_scale: LossScale | None = None
+) -> StepResult:
     """Gradients of -sum(advantage x log p(token)) / sampled tokens; answers of no advantage are skipped."""
     sampled = sum(sum(completion.mask) for completion in rollouts.completions)
     total = max(1.0, all_sum(sampled, model.device))
@@ -157,9 +162,8 @@ def policy_gradient(model: GPT, rollouts: Rollouts, world_size: int) -> StepResu
     loss_sum = 0.0
     for batch in _micro_batches(rollouts, useful):
         inputs, targets, weights = (tensor.to(model.device) for tensor in _tensors(rollouts, batch))
-        loss = model.loss(inputs, targets, weights * (world_size / total))
-        loss.backward()
-        loss_sum += float(loss.detach()) / world_size
+        loss = backward(model, inputs, targets, weights * (world_size / total), loss_scale)
+        loss_sum += float(loss) / world_size
     count = all_sum(len(rollouts.rewards), model.device)
     records = {
         "rl/reward": all_sum(sum(rollouts.rewards), model.device) / count,

@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 
 from nanochat.runtime import StageContext
+from nanochat.train.reading import Reading
 
 logger = logging.getLogger(__name__)
 
@@ -27,11 +28,14 @@ def resolve_device() -> torch.device:
 
 
 def resolve_dtype(requested: str, device: torch.device) -> torch.dtype:
-    """``requested`` (float32, bfloat16); for "auto" bfloat16 where the hardware multiplies it fast."""
+    """The one of that name; for "auto" bfloat16 where the hardware multiplies it fast.
+
+    Else float32 on a CPU, and float16, with a scaled loss, on a GPU: those before Ampere have no bfloat16.
+    """
     if requested != "auto":
-        return torch.float32 if requested == "float32" else torch.bfloat16
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[requested]
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     return torch.bfloat16 if _cpu_multiplies_bfloat16() else torch.float32
 
 
@@ -72,6 +76,7 @@ class StopRequest:
 
     def __init__(self, device: torch.device) -> None:
         self._asked, self._device = False, device
+        self._before: Reading | None = None
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> StopRequest:
@@ -89,18 +94,26 @@ class StopRequest:
         self._asked = True
 
     def agreed(self) -> bool:
-        """Whether some rank was asked to stop; a collective call when there are several."""
+        """Whether some rank was asked to stop; a collective call when there are several.
+
+        On GPUs the answer is that of the call before, so that the host need not wait for the others.
+        """
         if not dist.is_initialized():
             return self._asked
-        flag = torch.tensor(float(self._asked), device=self._device)
-        dist.all_reduce(flag, op=dist.ReduceOp.MAX)
-        return bool(flag.item())
+        asked = Reading([summed(float(self._asked), self._device)], self._device)
+        before, self._before = self._before, asked
+        heard = before if self._device.type == "cuda" else asked
+        return heard is not None and heard.get()[0] > 0
+
+
+def summed(value: float | torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Sum of a number over all ranks, as a 0-d float64 tensor; on GPUs the host does not wait for it."""
+    total = torch.as_tensor(value, dtype=torch.float64, device=device)
+    if dist.is_initialized():
+        dist.all_reduce(total)
+    return total
 
 
 def all_sum(value: float, device: torch.device) -> float:
-    """Sum of a number over all ranks."""
-    if not dist.is_initialized():
-        return value
-    total = torch.tensor(value, dtype=torch.float64, device=device)
-    dist.all_reduce(total)
-    return float(total.item())
+    """Sum of a number over all ranks, for the host."""
+    return float(summed(value, device)) if dist.is_initialized() else value

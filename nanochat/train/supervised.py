@@ -10,8 +10,10 @@ from nanochat.data.prefetch import Prefetcher
 from nanochat.model.gpt import GPT
 from nanochat.optim.build import MuonAdamW
 from nanochat.runtime import StageContext
-from nanochat.train.loop import Curve, Pace, StepResult, Trainer, accumulate
-from nanochat.train.setup import all_sum
+from nanochat.train.gradients import accumulate
+from nanochat.train.loop import Curve, Pace, Trainer
+from nanochat.train.setup import summed
+from nanochat.train.step_log import StepResult
 
 
 def train_supervised(
@@ -36,11 +38,14 @@ def train_supervised(
     def gradients(step: int) -> StepResult:
         batches = [loader.next() for _ in range(config.batch_tokens // per_pass)]
         supervised = sum(batch.supervised for batch in batches)
-        total = all_sum(supervised, model.device)
-        loss = all_sum(accumulate(model, batches, total, ctx.world_size), model.device)
+        total = summed(supervised, model.device)
+        share = accumulate(model, batches, total, ctx.world_size, optimizer.loss_scale)
+        loss = summed(share, model.device)
         return StepResult(loss, config.batch_tokens)
 
     model.checkpointing = config.activation_checkpointing
+    if config.compile == "on" or (config.compile == "auto" and model.device.type == "cuda"):
+        model.compile_parts()
     pace = Pace(
         config.steps, config.eval_every, config.checkpoint_every, config.log_every, config.keep_checkpoints
     )

@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+import torch
 
 from nanochat.config.model import ARCHITECTURES
 from tests.golden.toy import Outcome, train_toy
@@ -75,6 +76,20 @@ def test_a_seed_decides_every_bit(tmp_path: Path, repository: Path, threads: str
 def test_how_a_batch_is_cut_changes_next_to_nothing(tmp_path: Path, micro_batch: int, plain: Outcome) -> None:
     cut = train_toy(tmp_path, steps=10, micro_batch=micro_batch)
     assert gap(cut.losses, plain.losses) <= 1e-6
+
+
+@pytest.mark.criterion("T32")
+@pytest.mark.needs("c++")
+def test_compiled_the_losses_are_next_to_the_same(tmp_path: Path, plain: Outcome) -> None:
+    compiled = train_toy(tmp_path, steps=10, compile="on")
+    assert gap(compiled.losses, plain.losses) <= 1e-5
+    assert list(compiled.weights) == list(plain.weights)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_stays_near_full_precision(tmp_path: Path, plain: Outcome, dtype: torch.dtype) -> None:
+    half = train_toy(tmp_path, steps=10, dtype=dtype)
+    assert 0 < gap(half.losses, plain.losses) <= 2e-2
 
 
 if __name__ == "__main__":

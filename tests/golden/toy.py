@@ -56,10 +56,12 @@ def train_toy(
     rank: int = 0,
     world_size: int = 1,
     device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    compile: str = "off",
 ) -> Outcome:
     """Run, or go on with what ``folder`` holds; for several ranks, inside their process group."""
     torch.manual_seed(seed)
-    model = GPT(ModelConfig(**SHAPE, **ARCHITECTURES[architecture]))
+    model = GPT(ModelConfig(**SHAPE, **ARCHITECTURES[architecture]), dtype)
     model.init_weights()
     model.to(device)
     rows, seq_len = conversations(), SHAPE["seq_len"]
@@ -69,7 +71,7 @@ def train_toy(
 
     config = TrainConfig(
         steps=steps, batch_tokens=ROWS_A_STEP * seq_len, micro_batch=micro_batch, eval_every=10, seed=seed,
-        checkpoint_every=4, log_every=1, optim=OptimConfig(lr_scale=0.1),
+        checkpoint_every=4, log_every=1, compile=compile, optim=OptimConfig(lr_scale=0.1),
     )  # fmt: skip
     held_out = loader(slice(-40, None))
     val_batches = [held_out.next() for _ in range(8 // micro_batch // world_size or 1)]

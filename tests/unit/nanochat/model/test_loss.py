@@ -39,7 +39,7 @@ def test_tokens_that_are_not_left_out_beforehand_count_by_their_weight() -> None
     x, head = torch.randn(6, 8, requires_grad=True), torch.randn(12, 8)
     targets, weights = torch.tensor([3, -1, 0, 11, -1, 2]), torch.tensor([1.0, 0, 2, 1, 0, 0])
     kept = weights > 0
-    result = loss_module._WeightedCrossEntropy.apply(x, head, targets, weights, 15.0, 12)
+    result = loss_module._WeightedCrossEntropy.apply(x, head, targets, weights, 15.0, 12, False)
     expected = weighted_cross_entropy(x[kept], head, targets[kept], weights[kept], 15.0, 12)
     assert result.item() == pytest.approx(expected.item(), rel=1e-6)
     assert not torch.autograd.grad(result, x)[0][~kept].any()

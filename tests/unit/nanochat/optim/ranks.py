@@ -45,7 +45,7 @@ def train(
             param.grad = torch.stack(parts).mean(0)
             if spoil is not None:
                 param.grad = spoil(number, param.grad)
-        norms.append(optimizer.step())
+        norms.append(float(optimizer.step()))
     return norms
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import torch
@@ -120,3 +121,62 @@ def test_muon_orthogonalizes_in_the_compute_dtype_of_the_model() -> None:
         steps.append(matrix.detach() - before)
     gap = (steps[0] - steps[1]).norm() / steps[0].norm()
     assert 1e-4 < gap < 0.03
+
+
+def stepped(on_device: bool, bad: str = "") -> tuple[list[torch.Tensor], dict[str, Any], torch.Tensor]:
+    model, optimizer = model_and_optimizer()
+    optimizer._on_device = on_device
+    norm = torch.zeros(())
+    for number in range(3):
+        generator = torch.Generator().manual_seed(number)
+        for p in model.parameters():
+            p.grad = torch.randn(p.shape, generator=generator)
+        loss = torch.tensor(1.0)
+        if number == 2 and bad == "loss":
+            loss.fill_(float("nan"))
+        elif number == 2 and bad:
+            next(model.parameters()).grad.view(-1)[0] = float(bad)
+        if number < 2 or bad:
+            norm = optimizer.step(loss)
+    return [p.detach().clone() for p in model.parameters()], optimizer.state_dict()["state"], norm
+
+
+def test_a_step_decided_on_the_device_is_the_same_step() -> None:
+    params, state, norm = stepped(on_device=True)
+    expected, expected_state, expected_norm = stepped(on_device=False)
+    assert norm == expected_norm
+    assert all(torch.equal(mine, other) for mine, other in zip(params, expected, strict=True))
+    assert repr(state) == repr(expected_state)
+
+
+@pytest.mark.criterion("T15")
+@pytest.mark.parametrize("on_device", [True, False])
+@pytest.mark.parametrize("bad", ["nan", "inf", "-inf", "loss"])
+def test_what_is_not_finite_changes_neither_weights_nor_state(bad: str, on_device: bool) -> None:
+    params, state, norm = stepped(on_device, bad)
+    expected, expected_state, _ = stepped(on_device)
+    assert bad == "loss" or not norm.isfinite()
+    assert all(torch.equal(mine, other) for mine, other in zip(params, expected, strict=True))
+    for number, values in state.items():
+        assert all(torch.equal(value, expected_state[number][name]) for name, value in values.items())
+
+
+def test_float16_scales_the_loss_and_halves_the_scale_when_gradients_overflow() -> None:
+    torch.manual_seed(0)
+    model = GPT(SHAPE, torch.float16)
+    model.init_weights()
+    optimizer = build_optimizer(model, OptimConfig())
+    scale = optimizer.loss_scale
+    before, first = [p.detach().clone() for p in model.parameters()], float(scale.value)
+    for p in model.parameters():
+        p.grad = torch.full_like(p, float("inf"))
+    assert not optimizer.step().isfinite()
+    assert float(scale.value) == first / 2
+    assert all(torch.equal(mine, other) for mine, other in zip(model.parameters(), before, strict=True))
+    for p in model.parameters():
+        p.grad = torch.ones_like(p)
+    count = sum(p.numel() for p in model.parameters())
+    assert float(optimizer.step()) == pytest.approx(count**0.5 / float(scale.value))
+    again = build_optimizer(model, OptimConfig())
+    again.load_state_dict(optimizer.state_dict())
+    assert float(again.loss_scale.value) == first / 2

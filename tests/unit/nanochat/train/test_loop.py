@@ -20,7 +20,9 @@ from nanochat.records import read_records
 from nanochat.runtime import STOPPED_EXIT_CODE, StageContext
 from nanochat.train import writer
 from nanochat.train.checkpoint import load_checkpoint, save_checkpoint
-from nanochat.train.loop import Curve, Pace, StepResult, Trainer, accumulate
+from nanochat.train.gradients import accumulate
+from nanochat.train.loop import Curve, Pace, Trainer
+from nanochat.train.step_log import StepResult
 
 SHAPE = ModelConfig(depth=2, width=32, num_heads=2, num_kv_heads=2, vocab_size=64, seq_len=16)
 STEPS = 20
@@ -109,7 +111,7 @@ def test_what_is_not_finite_stops_the_run_before_it_reaches_the_weights(
     good = trainer(tmp_path / "good", die_at=6)
     with pytest.raises(Killed):
         good.run()
-    with pytest.raises(NanochatError, match=f"{said} at step 6; weights are unchanged") as caught:
+    with pytest.raises(NanochatError, match=f"{said} at step 6, which left the weights unchanged") as caught:
         run.run()
     assert caught.value.exit_code == 1
     for mine, reference in zip(run.model.parameters(), good.model.parameters(), strict=True):
