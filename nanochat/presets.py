@@ -91,8 +91,8 @@ PRESETS: dict[str, Preset] = {
         _gpu("d12", "GPT-1 size on one GPU, about an hour", 12, shards__num_shards=12),
         _gpu("d20", "the $100 model on 8 GPUs", 20, nproc=8, shards__num_shards=100),
         _gpu("d24", "GPT-2 grade on 8 GPUs", 24, nproc=8, shards__num_shards=150),
-        _gpu("speedrun", "the quickest way to GPT-2 grade on 8 GPUs", 24, nproc=8, tokens_per_parameter=8.0,
-             shards__num_shards=170),
+        _gpu("speedrun", "the quickest way to GPT-2 grade on 8 GPUs", 22, nproc=8, tokens_per_parameter=9.4,
+             vocab_size=49_152, micro_batch=16, shards__num_shards=170),
         _gpu("miniseries", "one of the scaling series; set depth=12 to 26", 12, shards__num_shards=170),
     )
 }  # fmt: skip
