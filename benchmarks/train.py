@@ -29,7 +29,7 @@ from typing import Any
 
 from loader import VOCAB_SIZE, peer_command, prepare
 from train_quality import quality
-from train_sides import Side, our_config, peer_options, start_ours, start_peer
+from train_sides import Setting, Side, our_config, peer_options, start_ours, start_peer
 
 WARM_UP_STEPS = 3
 
@@ -65,13 +65,13 @@ def horizon(arguments: argparse.Namespace) -> int:
 
 
 def speed(work: Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    depth, seq_len, rows = arguments.depth, arguments.seq_len, arguments.rows
-    batch = rows * seq_len
-    steps = horizon(arguments)
-    config = our_config(depth, arguments.vocab_size, seq_len, rows, batch, steps)
+    setting = Setting(
+        arguments.depth, arguments.vocab_size, arguments.seq_len, arguments.rows, horizon(arguments)
+    )
+    config = our_config(setting)
     starts = {"ours": lambda: start_ours(work, "ours_speed", config)}
     if isinstance(peer_command(), list):
-        options = peer_options(depth, seq_len, rows, batch, steps)
+        options = peer_options(setting)
         starts["peer_fp32"] = lambda: start_peer(work, "peer_fp32", 42, options)
         starts["peer_bf16"] = lambda: start_peer(work, "peer_bf16", 42, options, NANOCHAT_DTYPE="bfloat16")
     sides: list[Side] = []
@@ -81,7 +81,7 @@ def speed(work: Path, arguments: argparse.Namespace) -> dict[str, Any]:
             sides[-1].name = name
             sides[-1].steps(WARM_UP_STEPS)
             sides[-1].send(signal.SIGSTOP)
-        found = interleaved(sides, arguments.rounds, arguments.round_steps, batch)
+        found = interleaved(sides, arguments.rounds, arguments.round_steps, setting.batch)
     finally:
         for side in sides:
             side.end()
@@ -104,9 +104,8 @@ def ratios(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def launch(work: Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    batch = arguments.rows * arguments.seq_len
     config = our_config(
-        arguments.depth, arguments.vocab_size, arguments.seq_len, arguments.rows, batch, steps=2
+        Setting(arguments.depth, arguments.vocab_size, arguments.seq_len, arguments.rows, steps=2)
     )
     os.environ["NANOCHAT_HOME"] = str(work / "home")
     seconds = {}
@@ -125,23 +124,26 @@ def gpu(work: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     from nanochat.config.derive import Dials, model_shape
     from nanochat.model.cost import flops_per_token
 
-    depth, rows, seq_len, batch = arguments.gpu_depth, arguments.gpu_rows, 2048, 2**19
-    steps = horizon(arguments)
-    config = our_config(depth, arguments.vocab_size, seq_len, rows, batch, steps)
+    rows, seq_len = arguments.gpu_rows, 2048
+    setting = Setting(
+        arguments.gpu_depth, arguments.vocab_size, seq_len, rows, horizon(arguments),
+        passes=2**19 // (rows * seq_len),
+    )  # fmt: skip
+    config = our_config(setting)
     sides = [start_ours(work, "ours_gpu", config)]
     sides[0].name = "ours"
     try:
         sides[0].steps(WARM_UP_STEPS)
         sides[0].send(signal.SIGSTOP)
         if isinstance(peer_command(), list):
-            sides.append(start_peer(work, "peer", 42, peer_options(depth, seq_len, rows, batch, steps)))
+            sides.append(start_peer(work, "peer", 42, peer_options(setting)))
             sides[1].steps(WARM_UP_STEPS)
             sides[1].send(signal.SIGSTOP)
-        found = interleaved(sides, arguments.rounds, arguments.round_steps, batch)
+        found = interleaved(sides, arguments.rounds, arguments.round_steps, setting.batch)
     finally:
         for side in sides:
             side.end()
-    flops = flops_per_token(model_shape(Dials(depth=depth, vocab_size=arguments.vocab_size)))
+    flops = flops_per_token(model_shape(Dials(depth=setting.depth, vocab_size=setting.vocab_size)))
     for about in found.values():
         about["mfu"] = round(about["tokens_per_second"] * flops / (arguments.gpu_peak_tflops * 1e12), 3)
     ratio = (
@@ -180,6 +182,8 @@ def main() -> None:
     parser.add_argument("--megabytes", type=int, default=24, help="of text")
     parser.add_argument("--tokens", type=int, default=300_000, help="quality: trained on, of each seed")
     parser.add_argument("--depths", type=_depths, default=[2, 4, 6], help="quality, by commas")
+    parser.add_argument("--aspect-ratio", type=int, default=64, help="quality: width per layer")
+    parser.add_argument("--head-dim", type=int, default=128, help="quality")
     parser.add_argument("--seeds", type=int, default=3, help="quality")
     parser.add_argument(
         "--dtype", choices=("float32", "bfloat16"), default="bfloat16", help="quality: both sides"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from loader import peer_command
-from train_sides import our_config, peer_options, start_ours, start_peer
+from train_sides import Setting, our_config, peer_options, start_ours, start_peer
 
 NANOCHAT_NAMES = {
     "embedding.weight": "transformer.wte.weight", "head.weight": "lm_head.weight",
@@ -33,23 +33,31 @@ def _of_depth(work: Path, depth: int, arguments: argparse.Namespace) -> dict[str
     import torch
 
     seq_len, rows, dtype = arguments.seq_len, arguments.rows, arguments.dtype
-    batch, found = rows * seq_len, {"ours": [], "peer": []}  # type: int, dict[str, list[float]]
-    steps = -(-arguments.tokens // batch)
+    setting = Setting(
+        depth, arguments.vocab_size, seq_len, rows, steps=-(-arguments.tokens // (rows * seq_len)),
+        aspect_ratio=arguments.aspect_ratio, head_dim=arguments.head_dim,
+    )  # fmt: skip
+    found: dict[str, list[float]] = {"ours": [], "peer": []}
     for seed in range(42, 42 + arguments.seeds):
         tag = f"d{depth}_seed{seed}"
-        config = our_config(depth, arguments.vocab_size, seq_len, rows, batch, steps, seed=seed, dtype=dtype)
+        config = our_config(setting, seed, dtype)
         start_ours(work, tag, config).finish()
         found["ours"].append(measure(work, config, _our_weights(work / tag / "output")))
         if isinstance(peer_command(), list):
-            options = peer_options(depth, seq_len, rows, batch, steps) | {"model_tag": tag}
+            options = peer_options(setting) | {"model_tag": tag}
             start_peer(work, f"peer_{tag}", seed, options, NANOCHAT_DTYPE=dtype).finish()
-            saved = work / "base_checkpoints" / tag / f"model_{steps:06d}.pt"
+            saved = work / "base_checkpoints" / tag / f"model_{setting.steps:06d}.pt"
             weights = _renamed(torch.load(saved, weights_only=True), config)
             found["peer"].append(measure(work, config, weights))
         print(json.dumps({"depth": depth, "seed": seed, **found}), file=sys.stderr, flush=True)
     means = {name: statistics.mean(values) for name, values in found.items() if values}
     difference = round(means["ours"] - means["peer"], 4) if "peer" in means else None
-    return {"depth": depth, "tokens": steps * batch, "val_bpb": found, "difference": difference}
+    return {
+        "depth": depth,
+        "tokens": setting.steps * setting.batch,
+        "val_bpb": found,
+        "difference": difference,
+    }
 
 
 def _our_weights(folder: Path) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -84,28 +85,39 @@ class Side:
         self.process.wait()
 
 
-def our_config(
-    depth: int,
-    vocab_size: int,
-    seq_len: int,
-    rows: int,
-    batch: int,
-    steps: int,
-    *,
-    seed: int = 42,
-    dtype: str = "auto",
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Setting:
+    """What both sides train: a shape, and steps of ``passes`` times ``rows`` rows."""
+
+    depth: int
+    vocab_size: int
+    seq_len: int
+    rows: int
+    steps: int
+    passes: int = 1
+    aspect_ratio: int = 64
+    head_dim: int = 128
+
+    @property
+    def batch(self) -> int:
+        """Tokens of a step."""
+        return self.passes * self.rows * self.seq_len
+
+
+def our_config(setting: Setting, seed: int = 42, dtype: str = "auto") -> dict[str, Any]:
     """The base stage's config with nanochat's own rules for this batch and length."""
     from nanochat.config.derive import REFERENCE_BATCH_TOKENS, Dials, model_shape, scaling_parameters
 
-    dials = Dials(depth=depth, seq_len=seq_len, vocab_size=vocab_size)
+    shape = ("depth", "vocab_size", "seq_len", "aspect_ratio", "head_dim")
+    dials = Dials(**{name: getattr(setting, name) for name in shape})
+    rows, batch = setting.rows, setting.batch
     model = model_shape(dials)
     reference = scaling_parameters(model_shape(dials.model_copy(update={"depth": 12})))
     scale = math.sqrt(batch / REFERENCE_BATCH_TOKENS)
     decay = 0.28 * scale * reference / scaling_parameters(model)
     return {
-        "model": model.model_dump(), "steps": steps, "batch_tokens": batch, "micro_batch": rows,
-        "val_tokens": rows * seq_len, "eval_every": 10**9, "checkpoint_every": 10**9, "log_every": 1,
+        "model": model.model_dump(), "steps": setting.steps, "batch_tokens": batch, "micro_batch": rows,
+        "val_tokens": rows * setting.seq_len, "eval_every": 10**9, "checkpoint_every": 10**9, "log_every": 1,
         "dtype": dtype, "seed": seed,
         "optim": {"lr_scale": scale, "weight_decay": decay},
     }  # fmt: skip
@@ -150,8 +162,10 @@ def start_peer(work: Path, name: str, seed: int, options: dict[str, Any], **envi
     )
 
 
-def peer_options(depth: int, seq_len: int, rows: int, batch: int, steps: int) -> dict[str, Any]:
+def peer_options(setting: Setting) -> dict[str, Any]:
+    """The same for nanochat's script, without its evaluations."""
     return {
-        "depth": depth, "max_seq_len": seq_len, "device_batch_size": rows, "total_batch_size": batch,
-        "num_iterations": steps, "eval_every": -1, "core_metric_every": -1, "sample_every": -1,
+        "depth": setting.depth, "aspect_ratio": setting.aspect_ratio, "head_dim": setting.head_dim,
+        "max_seq_len": setting.seq_len, "device_batch_size": setting.rows, "total_batch_size": setting.batch,
+        "num_iterations": setting.steps, "eval_every": -1, "core_metric_every": -1, "sample_every": -1,
     }  # fmt: skip
