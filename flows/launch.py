@@ -130,6 +130,8 @@ def environment(job: Job, base: Mapping[str, str] = os.environ) -> dict[str, str
     """The child's environment: the user's, without Prefect's, with a fair share of the cores as threads."""
     env = {key: value for key, value in base.items() if not key.startswith("PREFECT_")}
     env["OMP_NUM_THREADS"] = threads(job.local_ranks, job.overlap, base)
+    # Threads that spin for long while they wait for each other starve a neighbour fivefold (docs/log.md).
+    env.setdefault("GOMP_SPINCOUNT", "1000")
     env.update(DO_NOT_TRACK="1", PYTHONUNBUFFERED="1", NANOCHAT_PARENT_PID=str(os.getpid()))
     if job.torchrun:
         # glibc gives big blocks back at once, and the page faults of getting them again cost a quarter.

@@ -86,6 +86,16 @@ def test_the_childs_environment_is_the_users_without_prefects(job: Job) -> None:
     assert env["OMP_NUM_THREADS"] == "3"
     assert env["NANOCHAT_PARENT_PID"] == str(os.getpid())
     assert [name for name in env if name.startswith("PREFECT_")] == []
+    assert env["GOMP_SPINCOUNT"] == "1000"
+    assert environment(job, {"GOMP_SPINCOUNT": "7"})["GOMP_SPINCOUNT"] == "7"
+
+
+def test_what_one_stage_compiles_is_where_the_next_one_looks(job: Job, torchrun_job: Job) -> None:
+    first, second = environment(torchrun_job, {}), environment(replace(torchrun_job, attempt=job.attempt), {})
+    assert first["TORCHINDUCTOR_CACHE_DIR"] == second["TORCHINDUCTOR_CACHE_DIR"]
+    assert (
+        environment(torchrun_job, {"TORCHINDUCTOR_CACHE_DIR": "/mine"})["TORCHINDUCTOR_CACHE_DIR"] == "/mine"
+    )
 
 
 def test_ranks_share_the_cores(job: Job, torchrun_job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
