@@ -88,7 +88,7 @@ def record(
     folder: Path,
     program: Callable[[Recorder], None],
 ) -> list[Moment]:
-    """All moments of ``program(recorder)``, run in a child whose fsync only records; it works in ``folder``."""
+    """All moments of ``program(recorder)``, run in a child with a recording fsync; it works in ``folder``."""
     folder.mkdir()
     answer = folder.with_suffix(".moments")
 
