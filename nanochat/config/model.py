@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from nanochat.config.base import Config
 
 MIN_WIDTH = 24
+SPECIAL_TOKENS = 9  # the last ids of a vocabulary; BOS is the first of them
 
 Architecture = Literal["current", "hf"]
 
@@ -37,6 +38,7 @@ class ModelConfig(Config):
     residual_scalars: bool = Field(True, description="learned residual and embedding-skip scalar per layer")
     smear: bool = Field(True, description="gate that mixes the previous token's embedding in")
     backout: bool = Field(True, description="subtract the mid-depth residual before the head")
+    document_mask: bool = Field(False, description="a token sees no document of its row but its own")
     qk_scale: float = Field(1.2, gt=0, description="factor on normalised queries and on keys")
     rope_base: float = Field(100_000.0, gt=1, description="rotary base frequency")
     softcap: float = Field(15.0, gt=0, description="logits are squashed to +-softcap by tanh")
@@ -53,7 +55,14 @@ class ModelConfig(Config):
             raise ValueError(
                 f"num_heads {self.num_heads} must be a multiple of num_kv_heads {self.num_kv_heads}"
             )
+        if self.document_mask and self.vocab_size <= SPECIAL_TOKENS:
+            raise ValueError(f"document_mask needs BOS, and a vocab_size of {self.vocab_size} has none")
         return self
+
+    @property
+    def bos(self) -> int:
+        """Id of the token with which each document begins."""
+        return self.vocab_size - SPECIAL_TOKENS
 
     @property
     def head_dim(self) -> int:

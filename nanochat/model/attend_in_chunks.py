@@ -18,24 +18,38 @@ from torch import Tensor
 CHUNK_QUERIES = 128
 
 
-def attend_in_chunks(q_BHTD: Tensor, k_BHTD: Tensor, v_BHTD: Tensor, window: int) -> Tensor:
+def attend_in_chunks(
+    q_BHTD: Tensor, k_BHTD: Tensor, v_BHTD: Tensor, window: int, documents_BT: Tensor | None = None
+) -> Tensor:
     """Each token attends to itself and to ``window`` tokens before it; (B, H, T, D), in the inputs' dtype.
 
-    Scores and softmax are fp32. Probabilities are kept for the backward pass in the inputs' dtype.
+    Given ``documents_BT``, only to tokens with its own number. Scores and softmax are fp32. Probabilities
+    are kept for the backward pass in the inputs' dtype.
     """
-    out: Tensor = _Attention.apply(q_BHTD, k_BHTD, v_BHTD, window)
+    out: Tensor = _Attention.apply(q_BHTD, k_BHTD, v_BHTD, window, documents_BT)
     return out
 
 
 class _Attention(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, q_BHTD: Tensor, k_BHTD: Tensor, v_BHTD: Tensor, window: int) -> Tensor:
+    def forward(
+        ctx: Any,
+        q_BHTD: Tensor,
+        k_BHTD: Tensor,
+        v_BHTD: Tensor,
+        window: int,
+        documents_BT: Tensor | None,
+    ) -> Tensor:
         q, k, v = (x.flatten(0, 1) for x in (q_BHTD, k_BHTD, v_BHTD))
         scale = q.size(-1) ** -0.5
         out_GTD, kept = torch.empty_like(q), []
         for queries, keys in _chunks(q.size(1), window):
             scores_GQK = torch.bmm(q[:, queries].float() * scale, k[:, keys].float().mT)
             scores_GQK.masked_fill_(hidden(*scores_GQK.shape[1:], window, q.device), float("-inf"))
+            if documents_BT is not None:
+                other_BQK = documents_BT[:, queries, None] != documents_BT[:, None, keys]
+                scores_BHQK = scores_GQK.view(*q_BHTD.shape[:2], *scores_GQK.shape[1:])
+                scores_BHQK.masked_fill_(other_BQK.unsqueeze(1), float("-inf"))
             weights_GQK = torch.softmax(scores_GQK, dim=-1).to(q.dtype)
             out_GTD[:, queries] = torch.bmm(weights_GQK, v[:, keys])
             kept.append(weights_GQK)
@@ -57,7 +71,9 @@ class _Attention(torch.autograd.Function):
             grad_q[:, queries] = torch.bmm(grad_scores, k[:, keys])
             grad_k[:, keys] += torch.bmm(grad_scores.mT, q[:, queries])
         shape = grads[0].shape
-        return grad_q.view(shape), grad_k.to(k.dtype).view(shape), grad_v.to(v.dtype).view(shape), None
+        return (
+            grad_q.view(shape), grad_k.to(k.dtype).view(shape), grad_v.to(v.dtype).view(shape), None, None,
+        )  # fmt: skip
 
 
 def _chunks(length: int, window: int) -> Iterator[tuple[slice, slice]]:

@@ -42,7 +42,10 @@ def rotary_tables(length: int, head_dim: int, base: float) -> tuple[Tensor, Tens
 
 
 class CausalSelfAttention(nn.Module):
-    """Attention of one layer. With ``cache`` the keys and values of earlier tokens come from there."""
+    """Attention of one layer. With ``cache`` the keys and values of earlier tokens come from there.
+
+    Without, and with ``documents_BT``, a token sees those of its own document; a cache row holds only one.
+    """
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
@@ -62,6 +65,7 @@ class CausalSelfAttention(nn.Module):
         value_embedding_BTC: Tensor | None,
         cos_sin: tuple[Tensor, Tensor],
         cache: LayerCache | None = None,
+        documents_BT: Tensor | None = None,
     ) -> Tensor:
         config = self.config
         rows, length, _ = x_BTC.shape
@@ -74,7 +78,7 @@ class CausalSelfAttention(nn.Module):
         q, k = (rotate_and_norm(x, *cos_sin, config.qk_scale) for x in (q, k))
         q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
         if cache is None:
-            y_BHTD = self.attend(q, k, v, self.window)
+            y_BHTD = self.attend(q, k, v, self.window, documents_BT)
         else:
             k, v, mask = cache.append(k, v, self.window)
             grouped = config.num_kv_heads != config.num_heads

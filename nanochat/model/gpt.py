@@ -53,8 +53,9 @@ class Block(nn.Module):
         value_embedding: Tensor | None,
         cos_sin: tuple[Tensor, Tensor],
         cache: LayerCache | None,
+        documents_BT: Tensor | None,
     ) -> Tensor:
-        x = x + self.attention(norm(x), value_embedding, cos_sin, cache)
+        x = x + self.attention(norm(x), value_embedding, cos_sin, cache, documents_BT)
         return x + self.mlp(norm(x))
 
 
@@ -172,7 +173,9 @@ class GPT(nn.Module):
         config, length = self.config, tokens_BT.size(1)
         start_B = cache.lengths_R[rows] if cache is not None else None
         x = norm(F.embedding(tokens_BT, self.embedding.weight).to(self.compute_dtype))
-        x = self._smear(x, cache, rows, start_B)
+        begins_BT = tokens_BT == config.bos if config.document_mask and cache is None else None
+        documents_BT = None if begins_BT is None else begins_BT.cumsum(1)
+        x = self._smear(x, cache, rows, start_B, begins_BT)
         cos_sin = self._positions(length, start_B)
         x0, middle = x, None
         for layer, block in enumerate(self.blocks):
@@ -181,7 +184,8 @@ class GPT(nn.Module):
                 x = scales[0].to(x.dtype) * x + scales[1].to(x.dtype) * x0
             table = self.value_embeddings[str(layer)] if config.has_value_embedding(layer) else None
             value_embedding = table(tokens_BT).to(x.dtype) if table is not None else None
-            given = x, value_embedding, cos_sin, cache.layer(layer, rows) if cache is not None else None
+            layer_cache = cache.layer(layer, rows) if cache is not None else None
+            given = x, value_embedding, cos_sin, layer_cache, documents_BT
             if self.checkpointing and torch.is_grad_enabled():
                 x = checkpoint(block, *given, use_reentrant=False, preserve_rng_state=False)
             else:
@@ -195,14 +199,24 @@ class GPT(nn.Module):
         return norm(x)
 
     def _smear(
-        self, x_BTC: Tensor, cache: KVCache | None, rows: Tensor | None, start_B: Tensor | None
+        self,
+        x_BTC: Tensor,
+        cache: KVCache | None,
+        rows: Tensor | None,
+        start_B: Tensor | None,
+        begins_BT: Tensor | None,
     ) -> Tensor:
-        """Add a gated share of the previous token's embedding to each token but the first of a sequence."""
+        """Add a gated share of the previous token's embedding to each token but the first of a sequence.
+
+        Nor to those of ``begins_BT``, which begin a document.
+        """
         if not self.config.smear:
             return x_BTC
         gate = self.smear_scale.to(x_BTC.dtype) * torch.sigmoid(self.smear_gate(x_BTC[..., :SMEAR_CHANNELS]))
         if cache is None:
             before = F.pad(x_BTC[:, :-1], (0, 0, 1, 0))
+            if begins_BT is not None:
+                before = before.masked_fill(begins_BT.unsqueeze(-1), 0)
         else:
             first = torch.where((start_B > 0)[:, None], cache.previous_embedding_RC[rows], 0)
             before = torch.cat((first[:, None].to(x_BTC.dtype), x_BTC[:, :-1]), dim=1)

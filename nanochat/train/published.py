@@ -67,7 +67,7 @@ def verify_checkpoint(path: Path) -> None:
         )
     for name, digest in digests.items():
         if digest_into(path / name) != digest:
-            raise DataError(f"{path / name}: its sha256 is not the one in the manifest")
+            raise DataError(f"{path / name}: its sha256 is not the one in {MANIFEST}")
 
 
 def check_sizes(path: Path) -> dict[str, str]:
@@ -85,7 +85,7 @@ def check_sizes(path: Path) -> dict[str, str]:
     for name in sorted(present.keys() | stated.keys()):
         size, expected = present.get(name), stated.get(name, (None, ""))[0]
         if size is None or size != expected:
-            raise DataError(f"{path / name}: {size} bytes, the manifest says {expected}")
+            raise DataError(f"{path / name}: {size} bytes, {MANIFEST} says {expected}")
     return {name: digest for name, (_, digest) in stated.items()}
 
 

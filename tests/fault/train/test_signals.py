@@ -39,10 +39,11 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
 
 @pytest.fixture
 def run(tmp_path: Path, repository: Path) -> Iterator[Callable[[int, int], subprocess.Popen[bytes]]]:
-    """``run(6, 99)``: a process that has come to step 6 and would be stuck at step 99."""
+    """``run(6, 99)``: a process that has come to step 6, maybe once more, and would be stuck at step 99."""
     started: list[subprocess.Popen[bytes]] = []
 
     def start(until: int, stuck_at: int) -> subprocess.Popen[bytes]:
+        (tmp_path / "now").unlink(missing_ok=True)
         process = subprocess.Popen(
             [sys.executable, "-c", PROGRAM, str(tmp_path), str(stuck_at)], cwd=repository
         )
@@ -70,11 +71,16 @@ def test_sigterm_loses_no_step(tmp_path: Path, run, whole: Outcome) -> None:
 
 
 @pytest.mark.criterion("T10")
-def test_a_second_sigint_ends_it_within_the_step(tmp_path: Path, run, whole: Outcome) -> None:
-    process = run(6, 6)
-    process.send_signal(signal.SIGINT)
-    with pytest.raises(subprocess.TimeoutExpired):
-        process.wait(timeout=1)  # the first one waits for the step to end
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=10) not in (0, STOPPED_EXIT_CODE)
+def test_a_second_sigint_ends_it_within_a_second(tmp_path: Path, run, whole: Outcome) -> None:
+    seconds: list[float] = []
+    while not seconds or (min(seconds) > 1 and len(seconds) < 3):  # again, if the machine was busy
+        process = run(6, 6)
+        process.send_signal(signal.SIGINT)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(timeout=1)  # the first one waits for the step to end
+        insisted = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=10) not in (0, STOPPED_EXIT_CODE)
+        seconds.append(time.monotonic() - insisted)
+    assert min(seconds) <= 1, seconds
     assert train_toy(tmp_path) == whole

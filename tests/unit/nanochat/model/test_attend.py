@@ -11,12 +11,21 @@ from nanochat.model import attend as module
 from nanochat.model.attend import attend, tier
 
 
-def plain(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
+def plain(q: Tensor, k: Tensor, v: Tensor, window: int, documents: Tensor | None = None) -> Tensor:
     group = q.size(1) // k.size(1)
     back = torch.arange(q.size(2))[:, None] - torch.arange(q.size(2))
+    mask = (back >= 0) & (back <= window)
+    if documents is not None:
+        mask = mask & (documents[:, None, :, None] == documents[:, None, None, :])
     return F.scaled_dot_product_attention(
-        q, *(x.repeat_interleave(group, dim=1) for x in (k, v)), attn_mask=(back >= 0) & (back <= window)
+        q, *(x.repeat_interleave(group, dim=1) for x in (k, v)), attn_mask=mask
     )
+
+
+def documents_of(length: int) -> Tensor:
+    """Three rows: one document, two, and many short ones."""
+    position = torch.arange(length)
+    return torch.stack((0 * position, (position >= length // 3).long(), position // 7))
 
 
 def inputs(length: int, kv_heads: int = 2, dtype: torch.dtype = torch.float32) -> list[Tensor]:
@@ -42,17 +51,22 @@ def test_the_best_tier_that_the_machine_has(
     device_type: str, capability: tuple[int, int] | None, dtype: torch.dtype, has_fa3: bool, expected: str
 ) -> None:
     assert tier(device_type, capability, dtype, has_fa3) == expected
+    masked = tier(device_type, capability, dtype, has_fa3, documents=True)
+    assert masked == ("flex" if expected == "fa3" else expected)
+    any_length = tier(device_type, capability, dtype, has_fa3, whole_blocks=False)
+    assert any_length == ("sdpa" if expected == "flex" else expected)
 
 
 @pytest.mark.parametrize("length", [1, 127, 128, 300])
 @pytest.mark.parametrize("window", [1, 100, 128, 299, 512])
 @pytest.mark.parametrize("in_chunks", [True, False])
+@pytest.mark.parametrize("masked", [True, False])
 def test_values_and_gradients_equal_a_plain_mask(
-    length: int, window: int, in_chunks: bool, monkeypatch: pytest.MonkeyPatch
+    length: int, window: int, in_chunks: bool, masked: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "LONGEST_IN_CHUNKS", 1024 if in_chunks else 0)
-    tensors = inputs(length)
-    mine, theirs = attend(*tensors, window), plain(*tensors, window)
+    tensors, documents = inputs(length), documents_of(length) if masked else None
+    mine, theirs = attend(*tensors, window, documents), plain(*tensors, window, documents)
     grad = torch.randn_like(mine)
     assert torch.allclose(mine, theirs, atol=1e-5)
     for got, expected in zip(
@@ -74,4 +88,6 @@ def test_flex_attention_equals_the_others(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(module, "_compiled_flex", lambda: flex_attention)
     with torch.no_grad():
         tensors = [x.detach() for x in inputs(200)]
-        assert torch.allclose(module._flex(*tensors, 100), plain(*tensors, 100), atol=1e-5)
+        for documents in (None, documents_of(200)):
+            mine, theirs = module._flex(*tensors, 100, documents), plain(*tensors, 100, documents)
+            assert torch.allclose(mine, theirs, atol=1e-5)

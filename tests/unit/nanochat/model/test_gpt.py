@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from nanochat.config.derive import Dials, model_shape, scaling_parameters
 from nanochat.config.model import ModelConfig
+from nanochat.model import attend
 from nanochat.model.gpt import GPT, Block
+from nanochat.tokenizer.tokenizer import Tokenizer
 
 
 def shape(**changes: object) -> ModelConfig:
@@ -85,6 +88,61 @@ def test_cached_decoding_equals_the_full_forward_on_a_ragged_batch() -> None:
             fed = torch.tensor([tokens[i, last[i][0]] for i in range(3)])
             logits = model.decode(fed, cache, torch.tensor(rows))
             last = {i: (last[i][0] + 1, logits[i]) for i in range(3)}
+
+
+def packed(config: ModelConfig, lengths: tuple[int, ...]) -> list[torch.Tensor]:
+    """Documents of these lengths, BOS included, which together are a row."""
+    torch.manual_seed(1)
+    texts = [torch.randint(0, config.bos, (length - 1,)) for length in lengths]
+    return [torch.cat((torch.tensor([config.bos]), text)) for text in texts]
+
+
+@pytest.mark.parametrize("in_chunks", [True, False])
+@pytest.mark.parametrize("pattern", ["L", "SL"])
+def test_with_the_document_mask_a_row_is_its_documents_in_rows_of_their_own(
+    in_chunks: bool, pattern: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attend, "LONGEST_IN_CHUNKS", 1024 if in_chunks else 0)
+    model = noisy(shape(document_mask=True, window_pattern=pattern))
+    documents = packed(model.config, (150, 1, 2, 170, 90))
+    with torch.no_grad():
+        logits = model(torch.cat(documents)[None])[0].split([len(ids) for ids in documents])
+        for mine, ids in zip(logits, documents, strict=True):
+            assert (mine - model(ids[None])[0]).abs().max() <= 1e-4
+
+
+@pytest.mark.parametrize("in_chunks", [True, False])
+@pytest.mark.parametrize("document_mask", [True, False])
+def test_only_the_document_mask_keeps_a_document_from_the_others_of_its_row(
+    in_chunks: bool, document_mask: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attend, "LONGEST_IN_CHUNKS", 1024 if in_chunks else 0)
+    model = noisy(shape(document_mask=document_mask))
+    first, middle, last = packed(model.config, (140, 60, 100))
+    changed = torch.cat((middle[:1], (middle[1:] + 1) % model.config.bos))
+    with torch.no_grad():
+        before, after = (model(torch.cat((first, ids, last))[None])[0] for ids in (middle, changed))
+    assert torch.equal(before[:140], after[:140])
+    assert not torch.equal(before[140:200], after[140:200])
+    assert torch.equal(before[200:], after[200:]) == document_mask
+
+
+def test_with_the_document_mask_a_conversation_is_decoded_as_it_was_trained() -> None:
+    model = noisy(shape(document_mask=True))
+    (ids,) = packed(model.config, (60,))
+    cache, row = model.new_cache(rows=1, max_tokens=64), torch.tensor([0])
+    with torch.no_grad():
+        full = model(ids[None])[0]
+        logits = [model.prefill(ids[None, :40], cache, row)]
+        logits += [model.decode(ids[i, None], cache, row) for i in range(40, 60)]
+    assert (torch.cat(logits) - full[39:]).abs().max() <= 1e-4
+
+
+def test_the_shape_knows_the_tokenizers_bos() -> None:
+    tokenizer = Tokenizer(tuple(bytes([byte]) for byte in range(256)))
+    assert shape(vocab_size=tokenizer.vocab_size).bos == tokenizer.special("bos")
+    with pytest.raises(ValidationError, match="needs BOS"):
+        shape(vocab_size=9, document_mask=True)
 
 
 def test_rows_of_the_cache_can_be_used_again() -> None:

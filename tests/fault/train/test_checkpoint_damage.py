@@ -22,7 +22,7 @@ from artifacts.errors import DataError, ResourceError
 from nanochat.train.checkpoint import load_checkpoint, save_checkpoint
 from nanochat.train.published import MANIFEST, STATE, TENSORS, latest_checkpoint
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 FILES = (TENSORS, STATE, MANIFEST)
 BIG = torch.zeros(1 << 19)  # 2 MB
 
@@ -52,7 +52,7 @@ def test_any_flipped_bit_is_refused_and_the_file_named(folder: Path, name: str) 
         position, bit = rng.randrange(len(original)), 1 << rng.randrange(8)
         flipped = original[:position] + bytes([original[position] ^ bit]) + original[position + 1 :]
         path.write_bytes(flipped)
-        assert_refused(folder, "step-00000002/" if name == MANIFEST else name)
+        assert_refused(folder, name)
     path.write_bytes(original)
     assert load_checkpoint(path.parent)[1] == {"step": 2}
 
