@@ -38,8 +38,8 @@ def tier(
 ) -> str:
     """Which implementation serves: "fa3", "flex" or "sdpa".
 
-    FlashAttention-3 takes 16-bit inputs only, and no ``documents``. FlexAttention is compiled for every length,
-    so it serves rows of ``whole_blocks``, as training packs them, and not answers of any length.
+    FlashAttention-3 takes 16-bit inputs only, and no ``documents``. FlexAttention is compiled for each
+    length, so it serves rows of ``whole_blocks``, as training packs them, and not answers of any length.
     """
     if device_type != "cuda":
         return "sdpa"
