@@ -148,7 +148,7 @@ class Downloads:
 
     def run(self, num_shards: int, rc: int = 0, **more: str) -> subprocess.CompletedProcess[str]:
         """A run that wants so many train shards of the hub. ``more``: other environment."""
-        options = ["--set", "shards.source=hub", "--set", f"shards.num_shards={num_shards}", "--json"]
+        options = ["--set", "shards.source=hub", "--set", f"shards.num_shards={num_shards}"]
         environment = {**self.environment, "home": self.home, **more}
         return self.nanochat("run", "tiny", "--until", "shards", *options, rc=rc, **environment)
 
