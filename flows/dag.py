@@ -83,6 +83,7 @@ STAGES: tuple[Stage, ...] = (
 STAGE_IDS: tuple[str, ...] = tuple(stage.id for stage in STAGES)
 GROUPS: dict[str, tuple[str, ...]] = {
     "evaluate": tuple(stage.id for stage in STAGES if stage.kind == "eval"),
+    "shards": ("shards", "fetch-shard"),
     "tokenize": ("tokenize", "tokenize-shard"),
 }
 
@@ -103,7 +104,8 @@ def until(stage_id: str | None) -> tuple[Stage, ...]:
 
 def expand(names: list[str]) -> set[str]:
     """Stage ids of ``names``, where ``evaluate`` stands for all evaluations. Raises UsageError."""
-    known = (*STAGE_IDS, "evaluate", "tokenize-shard")  # a damaged part is named with its own stage
+    parts = ("fetch-shard", "tokenize-shard")  # a damaged one is named with its own stage
+    known = (*STAGE_IDS, "evaluate", *parts)
     for name in names:
         if name not in known:
             raise unknown("stage", name, known)

@@ -19,7 +19,7 @@ StageId = Literal[
     "shards", "tokenizer", "tokenize", "base", "eval-base", "mid", "eval-mid",
     "sft", "eval-sft", "rl", "eval-rl", "report",
 ]  # fmt: skip
-Forced = StageId | Literal["evaluate", "tokenize-shard"]
+Forced = StageId | Literal["evaluate", "fetch-shard", "tokenize-shard"]
 # In the form a text that may be left empty is a field; "str | None" would be a switch that hides one.
 OptionalText = Annotated[str, BeforeValidator(lambda value: value or "")]
 LastStage = Annotated[StageId, BeforeValidator(lambda value: value or "report")]

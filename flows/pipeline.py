@@ -42,8 +42,9 @@ def pipeline(params: PipelineParams) -> list[dict[str, Any]]:
         for stage in until(params.until):
             inputs = {role: made[source] for role, source in stage.inputs.items()}
             parts = shard_tasks(builder, stage, inputs, others) if stage.mapped else None
+            fetched = others.downloads(stage) if others else None
             evaluation = others.evaluation(stage, inputs) if others else None
-            made[stage.id] = evaluation or stage_task(builder, stage).submit(inputs, parts)
+            made[stage.id] = evaluation or stage_task(builder, stage).submit(inputs, parts, fetched)
             # Cores and GPUs are one resource, and each stage wants all of it.
             if not builder.overlap and not (others and others.away and evaluation):
                 made[stage.id].result()

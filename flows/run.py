@@ -99,8 +99,9 @@ def export_report(builder: Builder, results: list[StageResult]) -> Path | None:
 def _check_nodes(cluster: Cluster, builder: Builder) -> None:
     cluster.share(builder.ranks)
     if cluster.nodes > 1 and builder.forced:
+        forced = ", ".join(sorted(builder.forced))
         raise UsageError(
-            f"--force {min(builder.forced)} with {cluster.nodes} nodes, which see only what is built",
+            f"--force {forced} with {cluster.nodes} nodes, which see only what is built",
             "force it on one node, or build into another --store",
         )
 

@@ -44,7 +44,8 @@ class Settings(BaseSettings):
         default={}, description="Work pools for stages that need GPUs, and what each offers; none: run here."
     )
     fan_out: str = Field(
-        default="", description="Cluster for shards and evaluations: dask, ray or an address; none: here."
+        default="",
+        description="Cluster for downloads, shards and evaluations: dask, ray or an address; none: here.",
     )
     stage_timeout_s: float | None = Field(default=None, gt=0, description="Stop a stage that takes longer.")
     hang_s: float = Field(default=600.0, gt=0, description="A rank that makes no step for so long hangs.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from prefect import Task
@@ -31,11 +32,15 @@ Ref = dict[str, Any]
 def stage_task(builder: Builder, stage: Stage, elsewhere: Callable[..., Any] | None = None) -> Task[..., Any]:
     """The task of one stage. Takes role -> ref, and the refs of the parts it is put together from.
 
+    Also takes role -> ref of what its program reads besides, which is not part of its identity.
     ``elsewhere``: what does it in a process without this builder, and its own parameters.
     """
 
-    def build(inputs: dict[str, Ref], parts: list[Ref] | None = None) -> State[Any] | Ref:
+    def build(
+        inputs: dict[str, Ref], parts: list[Ref] | None = None, folders: dict[str, Ref] | None = None
+    ) -> State[Any] | Ref:
         work = builder.work(stage, _validated(inputs))
+        work = replace(work, folders=_validated(folders or {}))
         return state_of(builder, work, None if parts is None else [StageResult(**part) for part in parts])
 
     artifact = stage.artifact(builder.name)
@@ -46,9 +51,9 @@ def stage_task(builder: Builder, stage: Stage, elsewhere: Callable[..., Any] | N
     )  # fmt: skip
 
 
-def shard_task(builder: Builder, build: Callable[..., Any]) -> Task[..., Any]:
+def shard_task(builder: Builder, build: Callable[..., Any], part: Stage = SHARD_STAGE) -> Task[..., Any]:
     """The task of one shard. Takes what ``build`` takes, of which ``entry`` says which shard."""
-    return Task[..., Any](build, **_options(SHARD_STAGE.id, "{entry[path]}", _tags(builder, SHARD_STAGE)))
+    return Task[..., Any](build, **_options(part.id, "{entry[path]}", _tags(builder, part)))
 
 
 def shard_tasks(

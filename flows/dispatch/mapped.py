@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, InvalidStateError
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
@@ -34,7 +34,14 @@ from flows.dispatch.stage_job import StageJob
 from flows.launch import STOP, Interrupted, StageKilled
 from flows.observe import OBSERVER, Observer
 from flows.result import StageResult
-from flows.shard_map import SHARD_STAGE, shard_entries, shard_work
+from flows.shard_map import (
+    FETCH_STAGE,
+    SHARD_STAGE,
+    fetch_entries,
+    fetch_work,
+    shard_entries,
+    shard_work,
+)
 from flows.stage_task import Ref, shard_task, stage_task, state_of
 
 _SWITCH_S = 0.3
@@ -73,11 +80,24 @@ class Workers:
     def shards(self, whole: Work) -> list[PrefectFuture[Any]]:
         """A task for each shard that ``whole``, the work of stage ``tokenize``, is put together from."""
         entries = shard_entries(self._builder, whole.inputs)
-        OBSERVER.get().started(whole.stage.id, f"{len(entries)} shards go to {self._place}")
-        task = shard_task(self._builder, build_shard)
-        force = SHARD_STAGE.id in self._builder.forced
-        parameters = {"entry": entries, "job": unmapped(self._job(whole)), "force": unmapped(force)}
-        return [self._followed(future) for future in self._started().map(task, parameters)]
+        return self._parts(whole, entries, SHARD_STAGE, build_shard)
+
+    def downloads(self, stage: Stage) -> dict[str, PrefectFuture[Any]] | None:
+        """The files that the stage ``shards`` takes from the hub: name -> task, which has ended.
+
+        None for other stages, for text from elsewhere, and if the whole is built. Raises what the first
+        failed one has raised.
+        """
+        entries = fetch_entries(self._builder) if stage.id == "shards" else []
+        if not entries:
+            return None
+        whole = self._builder.work(stage, {})
+        if self._builder.find(whole):
+            return None
+        fetched = self._parts(whole, entries, FETCH_STAGE, build_download)
+        for future in fetched:
+            future.result()
+        return dict(zip((entry["path"] for entry in entries), fetched, strict=True))
 
     def evaluation(self, stage: Stage, inputs: Mapping[str, PrefectFuture[Any]]) -> PrefectFuture[Any] | None:
         """An evaluation that has to be done; None for other stages, and if a work pool has to do it."""
@@ -119,6 +139,15 @@ class Workers:
         error = Interrupted("the run was stopped", "the same command resumes it")
         for future in tuple(self._awaited):
             _settle(future.wrapped_future, Failed(message=str(error), data=error))
+
+    def _parts(
+        self, whole: Work, entries: list[dict[str, Any]], part: Stage, build: Callable[..., Any]
+    ) -> list[PrefectFuture[Any]]:
+        OBSERVER.get().started(whole.stage.id, f"{len(entries)} shards go to {self._place}")
+        task = shard_task(self._builder, build, part)
+        force = part.id in self._builder.forced
+        parameters = {"entry": entries, "job": unmapped(self._job(whole)), "force": unmapped(force)}
+        return [self._followed(future) for future in self._started().map(task, parameters)]
 
     def _job(self, work: Work) -> str:
         return StageJob.of(self._builder, work, self._run_id).model_dump_json()
@@ -181,6 +210,13 @@ def build_shard(entry: dict[str, Any], job: str, force: bool) -> State[Any] | Re
     builder, whole, run_id = _opened(job)
     builder = replace(builder, forced=frozenset({SHARD_STAGE.id} if force else ()))
     return _state_for(builder, shard_work(builder, entry, whole.inputs), run_id)
+
+
+def build_download(entry: dict[str, Any], job: str, force: bool) -> State[Any] | Ref:
+    """In a worker: one file of the hub. ``job`` is that of the stage which reads them all."""
+    builder, _, run_id = _opened(job)
+    builder = replace(builder, forced=frozenset({FETCH_STAGE.id} if force else ()))
+    return _state_for(builder, fetch_work(entry), run_id)
 
 
 def _state_for(builder: Builder, work: Work, run_id: UUID) -> State[Any] | Ref:

@@ -58,7 +58,7 @@ class StageJob(BaseModel):
             raise UsageError(
                 f"stage {stage.id} has fingerprint {work.fingerprint[:12]} here and"
                 f" {self.fingerprint[:12]} where it was asked for: the code differs",
-                "give all workers the same commit",
+                "give all workers the same commit, and NANOCHAT_DATA_MIRROR to all or none",
             )
         here = Settings().model_copy(update={"pools": {}})
         builder = Builder(

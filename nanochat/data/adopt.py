@@ -9,9 +9,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-import os
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from typing import Any
 from artifacts.errors import DataError
 from artifacts.paths import relative_path
 from nanochat.data.folder import Folder
+from nanochat.data.hub import place
 from nanochat.data.shards import (
     MANIFEST,
     Shard,
@@ -78,10 +77,7 @@ def link_shards(files: list[Path], output: Path) -> list[Shard]:
         path = f"pretrain/{file.name}"
         placed[path] = "val" if file == files[-1] else "train"
         (output / path).parent.mkdir(exist_ok=True)
-        try:
-            os.link(file, output / path)
-        except OSError:  # another file system, or one without links
-            shutil.copyfile(file, output / path)
+        place(file, output / path)
     return adopt_shards(output, placed)
 
 

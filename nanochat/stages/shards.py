@@ -57,8 +57,22 @@ def identity_extra(config: ShardsConfig) -> dict[str, Any]:
     return {}
 
 
+def hub_files(config: ShardsConfig) -> list[dict[str, str]]:
+    """The files of the hub that the text is made from, each as a FetchConfig; empty for other sources."""
+    if config.source != "hub" or os.environ.get("NANOCHAT_DATA_MIRROR"):
+        return []
+    from nanochat.data.hub import DATASETS, shard_files
+
+    dataset = DATASETS[config.dataset]
+    files = shard_files(dataset, config.num_shards or HUB_SHARDS)
+    return [{"dataset": dataset.name, "path": file} for file in files]
+
+
 def run(ctx: StageContext, config: ShardsConfig) -> Summary:
-    """Write the data-mirror layout into ``ctx.output``; every shard has been read once when it returns."""
+    """Write the data-mirror layout into ``ctx.output``; every shard has been read once when it returns.
+
+    Inputs: none, or file -> folder of every file of the hub, fetched before.
+    """
     records = RecordWriter(ctx.attempt / "records.jsonl", "shards")
     if config.source == "pydocs":
         metrics = _from_pydocs(ctx, config)
@@ -103,7 +117,10 @@ def _from_hub(ctx: StageContext, config: ShardsConfig) -> dict[str, int]:
     from nanochat.data.hub import DATASETS, fetch_shards
 
     dataset = DATASETS[config.dataset]
-    files = fetch_shards(dataset, config.num_shards or HUB_SHARDS, config.workers)
+    if ctx.inputs:
+        files = [ctx.inputs[file["path"]] / file["path"] for file in hub_files(config)]
+    else:
+        files = fetch_shards(dataset, config.num_shards or HUB_SHARDS, config.workers)
     return _described(ctx, "hub", link_shards(files, ctx.output), {"dataset": dataset.name})
 
 

@@ -54,12 +54,14 @@ def test_until_includes_its_stage_and_what_comes_before() -> None:
 def test_evaluate_stands_for_all_evaluations_and_tokenize_for_its_shards_too() -> None:
     assert expand(["evaluate", "rl"]) == {"eval-base", "eval-mid", "eval-sft", "eval-rl", "rl"}
     assert expand(["tokenize"]) == set(GROUPS["tokenize"]) == {"tokenize", "tokenize-shard"}
+    assert expand(["shards"]) == set(GROUPS["shards"]) == {"shards", "fetch-shard"}
     assert expand([]) == set()
 
 
-def test_the_stage_that_the_error_of_a_damaged_part_names_can_be_forced() -> None:
-    assert expand(["tokenize-shard"]) == {"tokenize-shard"}
-    assert build_params("tiny", overrides=[], force=["tokenize-shard"]).forced == {"tokenize-shard"}
+@pytest.mark.parametrize("part", ["fetch-shard", "tokenize-shard"])
+def test_the_stage_that_the_error_of_a_damaged_part_names_can_be_forced(part: str) -> None:
+    assert expand([part]) == {part}
+    assert build_params("tiny", overrides=[], force=[part]).forced == {part}
 
 
 @pytest.mark.parametrize(

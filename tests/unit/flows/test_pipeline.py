@@ -19,7 +19,7 @@ def events(monkeypatch: pytest.MonkeyPatch, home: Path) -> list[str]:
     events: list[str] = []
 
     def task(builder: object, stage: Any) -> Any:
-        def submit(inputs: dict[str, Any], parts: object) -> Any:
+        def submit(inputs: dict[str, Any], parts: object, fetched: object) -> Any:
             assert {role: future.stage for role, future in inputs.items()} == stage.inputs
             events.append(stage.id)
             return SimpleNamespace(stage=stage.id, result=lambda: events.append(f"-{stage.id}"))

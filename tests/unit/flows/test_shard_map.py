@@ -1,9 +1,10 @@
-"""Each shard's tokens are an artifact of their own: a new shard costs only itself."""
+"""What each shard gives is an artifact of its own: a new shard costs only itself."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,15 @@ from artifacts.fingerprint import recipe, sha256_json
 from artifacts.manifest import Draft
 from flows.build import Builder
 from flows.result import StageResult, result_of
-from flows.shard_map import SHARD_STAGE, shard_entries, shard_work
+from flows.shard_map import (
+    FETCH_STAGE,
+    SHARD_STAGE,
+    fetch_entries,
+    fetch_work,
+    shard_entries,
+    shard_work,
+)
+from nanochat.stages.shards import ShardsConfig
 
 Make = Callable[..., Builder]
 ENTRIES = [{"path": f"shard_0000{n}.parquet", "sha256": str(n) * 64, "rows": 10 + n} for n in range(3)]
@@ -94,3 +103,29 @@ def test_a_shard_is_tokenised_alone_and_has_no_name(builder: Builder, inputs: In
     assert builder.configs["tokenize"].shards == [], "the stage's own config is another one"
     assert set(work.inputs) == {"tokenizer"}, "its parent"
     assert work.folders == given, "what the program gets to read"
+
+
+def downloads(builder: Builder, monkeypatch: pytest.MonkeyPatch, **config: Any) -> list[Any]:
+    """The work of every download that this config of the stage ``shards`` asks for."""
+    monkeypatch.delenv("NANOCHAT_DATA_MIRROR", raising=False)
+    asked = replace(builder, configs={"shards": ShardsConfig(**config)})
+    return [fetch_work(entry) for entry in fetch_entries(asked)]
+
+
+def test_a_longer_download_begins_with_what_was_fetched_before(
+    builder: Builder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = downloads(builder, monkeypatch, source="hub", num_shards=2)
+    longer = downloads(builder, monkeypatch, source="hub", num_shards=3, workers=7)
+    other = downloads(builder, monkeypatch, source="hub", num_shards=2, dataset="fineweb-edu")
+    before, after = [work.fingerprint for work in short], [work.fingerprint for work in longer]
+    assert [*after[:2], after[3]] == before
+    assert len(set(after)) == 4
+    assert not {work.fingerprint for work in other} & set(after)
+    assert downloads(builder, monkeypatch) == []
+
+
+def test_a_download_needs_nothing_and_has_no_name(builder: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
+    *_, work = downloads(builder, monkeypatch, source="hub", num_shards=2)
+    assert (work.stage, work.name, work.inputs, work.folders) == (FETCH_STAGE, None, {}, {})
+    assert work.config.path == "shard_06542.parquet"

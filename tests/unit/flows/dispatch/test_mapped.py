@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,18 +16,21 @@ from prefect import unmapped
 from prefect.exceptions import UnfinishedRun
 from prefect.states import Completed, Failed
 
-from artifacts.errors import DataError
+from artifacts.errors import DataError, ResourceError
 from flows.build import Builder, Work
 from flows.dag import stage_by_id
 from flows.dispatch import mapped
 from flows.dispatch.fan_out import FanOut
-from flows.dispatch.mapped import EndsWithRun, Workers, build_shard, build_stage
+from flows.dispatch.mapped import EndsWithRun, Workers, build_download, build_shard, build_stage
 from flows.launch import STOP, Interrupted, StageKilled
 from flows.observe import OBSERVER, Observer
 from flows.pipeline import pipeline
 from flows.result import StageResult
+from flows.shard_map import FETCH_STAGE
 from flows.stage_task import shard_task, stage_task
+from nanochat.stages.shards import ShardsConfig
 
+FETCHED = StageResult(stage="fetch-shard", status="ran", digest="f" * 64, manifest="m" * 64, seconds=1.0)
 RESULT = StageResult(stage="tokenize-shard", status="ran", digest="d" * 64, manifest="m" * 64, seconds=1.0)
 
 
@@ -237,11 +241,67 @@ def test_one_that_a_work_pool_does_stays_with_it(
     assert workers.evaluation(stage_by_id("eval-base"), model) is None
 
 
+@pytest.fixture
+def text(workers: Workers, runner: Runner, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """``text(end, source="hub")``: what goes to the workers for that text, where every task ends so."""
+    monkeypatch.delenv("NANOCHAT_DATA_MIRROR", raising=False)
+    monkeypatch.setattr(Builder, "find", lambda self, work: None)
+
+    def ask(end: Any, **config: Any) -> Any:
+        monkeypatch.setattr(
+            Remote, "add_done_callback", lambda self, told: (setattr(self, "state", end), told(self))
+        )
+        configs = {"shards": ShardsConfig(**config)}
+        monkeypatch.setattr(workers, "_builder", replace(workers._builder, configs=configs))
+        return workers.downloads(stage_by_id("shards"))
+
+    return ask
+
+
+def test_each_file_of_the_hub_is_a_task_and_has_ended(text: Callable[..., Any], runner: Runner) -> None:
+    files = text(Completed(data=FETCHED.model_dump()), source="hub", num_shards=1)
+    assert list(files) == ["shard_00000.parquet", "shard_06542.parquet"]
+    assert [StageResult(**future.result()) for future in files.values()] == [FETCHED] * 2
+    (task, parameters), (_, other) = runner.given
+    assert (task.fn, task.name, task.task_run_name) == (build_download, "fetch-shard", "{entry[path]}")
+    assert [entry["path"] for entry in (parameters["entry"], other["entry"])] == list(files)
+    assert parameters["job"] == unmapped("job of demo")
+    assert parameters["force"] == unmapped(False)
+
+
+def test_a_download_that_fails_ends_the_run_with_its_own_words(text: Callable[..., Any]) -> None:
+    with pytest.raises(ResourceError, match=r"^download x: HTTP 404$"):
+        text(Failed(data=ResourceError("download x: HTTP 404")), source="hub", num_shards=1)
+
+
+def test_text_from_elsewhere_is_no_download(
+    text: Callable[..., Any], runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert text(None) is None
+    monkeypatch.setenv("NANOCHAT_DATA_MIRROR", "somewhere")
+    assert text(None, source="hub") is None
+    assert runner.given == []
+
+
+def test_text_that_is_there_is_not_downloaded(
+    text: Callable[..., Any], runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Builder, "find", lambda self, work: RESULT)
+    assert text(None, source="hub") is None
+    assert runner.given == []
+
+
+def test_only_the_stage_shards_downloads(workers: Workers, runner: Runner) -> None:
+    assert workers.downloads(stage_by_id("base")) is None
+    assert runner.given == []
+
+
 def test_what_goes_to_a_worker_pickles(builder: Builder) -> None:
     """The tasks, and with them, as Prefect has it, the flow: by value, with every global that it names."""
     shard = shard_task(builder, build_shard)
     evaluation = stage_task(builder, stage_by_id("eval-base"), build_stage)
-    for crossing in (shard, evaluation, pipeline):
+    download = shard_task(builder, build_download, FETCH_STAGE)
+    for crossing in (shard, download, evaluation, pipeline):
         cloudpickle.dumps(crossing)
 
 

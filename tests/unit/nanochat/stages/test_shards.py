@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import platform
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,8 @@ from nanochat.data.shards import read_manifest, read_texts, write_shards
 from nanochat.records import read_records
 from nanochat.runtime import StageContext
 from nanochat.stages import shards as stage
-from nanochat.stages.shards import ShardsConfig, identity_extra, run
+from nanochat.stages.fetch import FetchConfig
+from nanochat.stages.shards import ShardsConfig, hub_files, identity_extra, run
 
 
 @pytest.fixture
@@ -71,6 +74,47 @@ def test_the_hub(ctx: StageContext, mirror: Path, monkeypatch: pytest.MonkeyPatc
     run(ctx, ShardsConfig(source="hub", dataset="fineweb-edu", num_shards=3, workers=4))
     assert asked[1:] == [3, 4]
     assert read_manifest(ctx.output).model_extra == {"dataset": "karpathy/fineweb-edu-100b-shuffle"}
+
+
+def test_files_that_were_fetched_before_give_the_same(
+    ctx: StageContext, mirror: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NANOCHAT_DATA_MIRROR", raising=False)
+    monkeypatch.setenv("NANOCHAT_HOME", str(tmp_path))
+    config = ShardsConfig(source="hub", num_shards=2)
+    cache, inputs = tmp_path / "downloads" / "karpathy--climbmix-400b-shuffle", {}
+    cache.mkdir(parents=True)
+    sources = sorted((mirror / "pretrain").iterdir())
+    for entry, source in zip(hub_files(config), [*sources[:2], sources[-1]], strict=True):
+        shutil.copyfile(source, cache / entry["path"])
+        inputs[entry["path"]] = tmp_path / "fetched" / entry["path"]
+        inputs[entry["path"]].mkdir(parents=True)
+        shutil.copyfile(source, inputs[entry["path"]] / entry["path"])
+    summary = run(ctx, config)
+    shutil.rmtree(cache)
+    (tmp_path / "again").mkdir()
+    again = run(replace(ctx, inputs=inputs, output=tmp_path / "again"), config)
+    assert again == summary
+    assert _content(tmp_path / "again") == _content(ctx.output)
+    assert read_manifest(ctx.output).splits["val"] == ["pretrain/shard_06542.parquet"]
+
+
+def _content(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_which_files_the_hub_has_to_give(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NANOCHAT_DATA_MIRROR", raising=False)
+    entries = hub_files(ShardsConfig(source="hub", dataset="fineweb-edu", num_shards=1))
+    name = "karpathy/fineweb-edu-100b-shuffle"
+    assert [FetchConfig(**entry) for entry in entries] == [
+        FetchConfig(dataset=name, path="shard_00000.parquet"),
+        FetchConfig(dataset=name, path="shard_01822.parquet"),
+    ]
+    assert len(hub_files(ShardsConfig(source="hub"))) == 9
+    assert hub_files(ShardsConfig()) == hub_files(ShardsConfig(source="folder", path="here")) == []
+    monkeypatch.setenv("NANOCHAT_DATA_MIRROR", "somewhere")
+    assert hub_files(ShardsConfig(source="hub")) == []
 
 
 def test_identity_of_the_default_is_names_and_versions() -> None:
