@@ -21,6 +21,9 @@ class TrainConfig(Config):
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="compute dtype; auto asks the hardware"
     )
+    fp8: bool = Field(
+        False, description="multiply large matrices in 8 bits (Hopper and later); slower at small depths"
+    )
     seed: int = Field(42, ge=0, description="of weights, data order and sampling")
     activation_checkpointing: bool = runtime_field(
         False, description="compute each layer again for its gradients: less memory, a third more work"

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from artifacts.errors import UsageError
 from nanochat.config.training import TrainConfig
 from nanochat.data.prefetch import Prefetcher
+from nanochat.model.fp8 import multiply_in_fp8
 from nanochat.model.gpt import GPT
 from nanochat.optim.build import MuonAdamW
 from nanochat.runtime import StageContext
@@ -40,6 +41,8 @@ def train_supervised(
         loss = all_sum(accumulate(model, batches, total, ctx.world_size), model.device)
         return StepResult(loss, config.batch_tokens)
 
+    if config.fp8:
+        multiply_in_fp8(model.blocks, seq_len)
     model.checkpointing = config.activation_checkpointing
     pace = Pace(
         config.steps, config.eval_every, config.checkpoint_every, config.log_every, config.keep_checkpoints
