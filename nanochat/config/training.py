@@ -28,6 +28,9 @@ class TrainConfig(Config):
     activation_checkpointing: bool = runtime_field(
         False, description="compute each layer again for its gradients: less memory, a third more work"
     )
+    probe: bool = runtime_field(
+        True, description="on a GPU, try a pass before the first step; fewer rows at once if it does not fit"
+    )
     checkpoint_every: int = runtime_field(100, ge=1, description="steps between checkpoints")
     keep_checkpoints: int = runtime_field(2, ge=2, description="newest checkpoints kept, besides the best")
     log_every: int = runtime_field(10, ge=1, description="steps between records and log lines")
