@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from nanochat.data.loader import Batch
 from nanochat.model.gpt import GPT
 from nanochat.optim.loss_scale import LossScale
 
 
+class Rows(Protocol):
+    """What one pass takes: token ids, and targets of which -1 is none."""
+
+    @property
+    def inputs_BT(self) -> Tensor: ...
+    @property
+    def targets_BT(self) -> Tensor: ...
+
+
 def accumulate(
     model: GPT,
-    batches: Sequence[Batch],
+    batches: Sequence[Rows],
     total_weight: float | Tensor,
     world_size: int,
     loss_scale: LossScale | None = None,
