@@ -132,13 +132,13 @@ def environment(job: Job, base: Mapping[str, str] = os.environ) -> dict[str, str
     env["OMP_NUM_THREADS"] = threads(job.local_ranks, job.overlap, base)
     # Threads that spin for long while they wait for each other starve a neighbour fivefold (docs/log.md).
     env.setdefault("GOMP_SPINCOUNT", "1000")
+    # What one stage has compiled the next one finds.
+    env.setdefault("TORCHINDUCTOR_CACHE_DIR", str(home() / "compiled"))
     env.update(DO_NOT_TRACK="1", PYTHONUNBUFFERED="1", NANOCHAT_PARENT_PID=str(os.getpid()))
     if job.torchrun:
         # glibc gives big blocks back at once, and the page faults of getting them again cost a quarter.
         env.setdefault("MALLOC_MMAP_THRESHOLD_", str(4 << 30))
         env.setdefault("MALLOC_TRIM_THRESHOLD_", str(4 << 30))
-        # What one stage has compiled the next one finds.
-        env.setdefault("TORCHINDUCTOR_CACHE_DIR", str(home() / "compiled"))
         env["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = str(TORCHRUN_GRACE_S)
         env["TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE"] = "[rank${rank}]: "
         if job.cluster.nodes > 1:

@@ -49,14 +49,21 @@ def tier(
 
 
 def attend(
-    q_BHTD: Tensor, k_BHTD: Tensor, v_BHTD: Tensor, window: int, documents_BT: Tensor | None = None
+    q_BHTD: Tensor,
+    k_BHTD: Tensor,
+    v_BHTD: Tensor,
+    window: int,
+    documents_BT: Tensor | None = None,
+    *,
+    packed: bool = True,
 ) -> Tensor:
     """Each token attends to itself and to ``window`` tokens before it; (B, H, T, D), in the inputs' dtype.
 
     Keys and values may have fewer heads than queries (each then serves a group of them). Given
-    ``documents_BT``, a token sees only those with its own number.
+    ``documents_BT``, a token sees only those with its own number. ``packed``: rows of the one length that the
+    model is trained with, for which it pays to compile.
     """
-    whole_blocks = q_BHTD.size(2) % FLEX_BLOCK == 0
+    whole_blocks = packed and q_BHTD.size(2) % FLEX_BLOCK == 0
     name = _tier_of(q_BHTD.device, q_BHTD.dtype, documents_BT is not None, whole_blocks)
     return _IMPLEMENTATIONS[name](q_BHTD, k_BHTD, v_BHTD, window, documents_BT)
 
@@ -97,7 +104,15 @@ def _flex(q: Tensor, k: Tensor, v: Tensor, window: int, documents: Tensor | None
 def _compiled_flex() -> Callable[..., Any]:
     from torch.nn.attention.flex_attention import flex_attention
 
+    allow_variants()
     return torch.compile(flex_attention, dynamic=False)
+
+
+def allow_variants() -> None:
+    """Let code be compiled for more than eight shapes, windows and modes, after which PyTorch gives up."""
+    import torch._dynamo.config
+
+    torch._dynamo.config.recompile_limit = 64
 
 
 @functools.lru_cache(64)

@@ -78,7 +78,7 @@ class CausalSelfAttention(nn.Module):
         q, k = (rotate_and_norm(x, *cos_sin, config.qk_scale) for x in (q, k))
         q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
         if cache is None:
-            y_BHTD = self.attend(q, k, v, self.window, documents_BT)
+            y_BHTD = self.attend(q, k, v, self.window, documents_BT, packed=length == config.seq_len)
         else:
             k, v, mask = cache.append(k, v, self.window)
             grouped = config.num_kv_heads != config.num_heads

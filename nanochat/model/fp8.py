@@ -139,6 +139,8 @@ def to_fp8(x: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
     """``x`` times ``scale`` in ``dtype``, contiguous whatever ``x`` is; one pass over memory."""
     if torch.compiler.is_compiling():
         return (x.float() * scale).to(dtype).contiguous()
+    if x.dtype == torch.float16:  # in which the scale itself would overflow
+        x = x.float()
     return torch.mul(x, scale, out=torch.empty(x.shape, dtype=dtype, device=x.device))
 
 

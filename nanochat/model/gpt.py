@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from nanochat.config.model import ModelConfig
-from nanochat.model.attend import attend
+from nanochat.model.attend import allow_variants, attend
 from nanochat.model.attention import CausalSelfAttention, Linear, SquaredReLULinear, rotary_tables
 from nanochat.model.fused import norm
 from nanochat.model.kv_cache import KVCache, LayerCache
@@ -91,6 +91,7 @@ class GPT(nn.Module):
         Blocks of one kind share one compilation. For batches of one shape: others compile again.
         """
         self.compiled = True
+        allow_variants()
         as_it_is = torch.compiler.disable(attend)
         for block in self.blocks:
             block.attention.attend = as_it_is

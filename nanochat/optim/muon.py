@@ -53,9 +53,9 @@ def muon_step(
 ) -> None:
     """One step in place on ``params_KMN``; ``variance_K`` is (K, M, 1) for tall, (K, 1, N) for wide matrices.
 
-    Everything is fp32 but the orthogonalisation, which runs in ``dtype`` (float32 or bfloat16). The step has
-    the size lr x sqrt(max(1, M / N)), so that every matrix moves alike in spectral norm. Where ``taken`` is
-    false (bool, 0-d, on the device) nothing changes, whatever the gradients are.
+    Everything is fp32 but the orthogonalisation, which runs in ``dtype``. The step has the size
+    lr x sqrt(max(1, M / N)), so that every matrix moves alike in spectral norm. Where ``taken`` is false
+    (bool, 0-d, on the device) nothing changes, whatever the gradients are.
     """
     rows, columns = params_KMN.shape[-2:]
     share: float | Tensor = 1.0
@@ -65,6 +65,8 @@ def muon_step(
     update = grads_KMN.lerp(momentum_KMN, momentum)
     norm = update.norm(dim=(-2, -1), keepdim=True)
     update = update * (norm / rows**0.5 / update.norm(dim=-1, keepdim=True).clamp_min(1e-6))
+    if dtype == torch.float16:  # its smallest number is larger than most of a gradient
+        update = update / update.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-30)
     update = orthogonalize(update.to(dtype)).float()
     update = update * (min(rows, columns) ** 0.5 / update.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-6))
 

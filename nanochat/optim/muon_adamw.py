@@ -116,7 +116,7 @@ class MuonAdamW:
             raise ValueError("the optimizer's groups are others than those of the state")
         for group, settings in zip(self.param_groups, state["param_groups"], strict=True):
             group.update({name: value for name, value in settings.items() if name != "params"})
-        if self.loss_scale:
+        if self.loss_scale and "loss_scale" in state:  # else the run began in another dtype
             self.loss_scale.load_state_dict(state["loss_scale"])
         self._state.clear()
         for shares in self._shares:

@@ -83,6 +83,8 @@ class Trainer:
     val_metric: str
     compute_gradients: Callable[[int], StepResult]
     measure: Callable[[], float]
+    ahead: bool = True
+    """Nothing in a step needs the host, so that on a GPU its numbers are read while the next one runs."""
 
     def run(self) -> Curve:
         """Train to the last step, or save and leave with exit code 143 when asked to stop."""
@@ -106,7 +108,8 @@ class Trainer:
                     self._evaluate(state, records, writer)
                 self._step(counters, log)
                 self.ctx.beat(step + 1)
-                stopped = stop.agreed()
+                # Before an evaluation the host waits anyway.
+                stopped = stop.agreed(late=self._ahead_on_gpu and not self._is_eval(step + 1))
                 if stopped or (step + 1) % self.pace.checkpoint_every == 0:
                     log.settle()
                     self._save(state, writer)
@@ -120,15 +123,19 @@ class Trainer:
         self._finish(records, counters)
         return Curve(self.val_metric, counters["train"], counters["val"], counters["tokens"])
 
+    @property
+    def _ahead_on_gpu(self) -> bool:
+        return self.ahead and self.model.device.type == "cuda"
+
     def _is_eval(self, step: int) -> bool:
         return step == self.pace.steps or step % self.pace.eval_every == 0
 
     def _log_of(self, counters: dict[str, Any], records: RecordWriter) -> StepLog:
         device = self.model.device
-        peak = peak_flops(torch.cuda.get_device_name(device)) if device.type == "cuda" else 0.0
+        peak = peak_flops(torch.cuda.get_device_name(device)) if self._ahead_on_gpu else 0.0
         return StepLog(
             self.stage, self.pace.steps, self.pace.log_every, device, counters,
-            records if self.ctx.is_main else None,
+            records if self.ctx.is_main else None, ahead=self._ahead_on_gpu,
             flops_per_token=flops_per_token(self.model.config), peak_flops=peak * self.ctx.world_size,
         )  # fmt: skip
 

@@ -42,18 +42,18 @@ class Rows(NamedTuple):
 class FittingLoader:
     """The batches of ``loader``, of ``most`` rows, and how many of these a pass takes.
 
-    ``find`` (None: all of them fit) is asked for that number once in a run: then it is part of the state, and
-    a resumed run cuts its batches as before.
+    ``find`` (None: all of them fit) is asked for that number, given the most to try, once in a run: then it
+    is part of the state, and a resumed run of as many ``ranks`` cuts its batches as before.
     """
 
-    def __init__(self, loader: Loader, most: int, find: Callable[[], int] | None) -> None:
-        self._loader, self._most, self._find = loader, most, find
+    def __init__(self, loader: Loader, most: int, find: Callable[[int], int] | None, ranks: int = 1) -> None:
+        self._loader, self._most, self._find, self._ranks = loader, most, find, ranks
         self._rows: int | None = None
 
     def next(self, count: int) -> list[Batch]:
         """The next ``count`` batches, whole."""
         if self._rows is None and self._find:
-            self._rows = self._find()
+            self._rows = self._find(self._most)
         return [self._loader.next() for _ in range(count)]
 
     def cut(self, batches: list[Batch]) -> list[Rows]:
@@ -68,11 +68,14 @@ class FittingLoader:
     def state_dict(self) -> dict[str, Any]:
         """The loader's, and the rows of a pass if they had to be found."""
         state = self._loader.state_dict()
-        return state if self._rows is None else {**state, "rows": self._rows}
+        return state if self._rows is None else {**state, "rows": [self._rows, self._ranks]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from ``state``."""
-        self._rows = state.get("rows")
+        rows, ranks = state.get("rows", (None, self._ranks))
+        self._rows = (
+            rows if ranks == self._ranks else None
+        )  # each holds another share of the optimizer's state
         self._loader.load_state_dict({name: value for name, value in state.items() if name != "rows"})
 
 
@@ -119,7 +122,7 @@ def try_pass(model: GPT, size: Pass) -> None:
     ids_BT = torch.arange(size.rows * config.seq_len, device=device).view(size.rows, config.seq_len)
     ids_BT %= config.vocab_size
     try:
-        held = _hold(memory.kept - memory.weights + _spare_bytes(device), device)
+        held = _hold(max(0, memory.kept - _kept_already(model)) + _spare_bytes(device), device)
         if size.passes > 1:
             for param in model.parameters():
                 param.grad = torch.zeros_like(param)
@@ -132,6 +135,13 @@ def try_pass(model: GPT, size: Pass) -> None:
 
 def _hold(size: int, device: torch.device) -> Tensor:
     return torch.empty(size, dtype=torch.uint8, device=device)
+
+
+def _kept_already(model: GPT) -> int:
+    """Weights, and on a GPU the optimizer's state if a run was resumed with it."""
+    if model.device.type == "cuda":
+        return torch.cuda.memory_allocated(model.device)
+    return sum(param.nbytes for param in model.parameters())
 
 
 def _spare_bytes(device: torch.device) -> int:

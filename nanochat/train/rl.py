@@ -106,7 +106,9 @@ def train_rl(ctx: StageContext, config: RLConfig) -> Summary:
     )
     with process_group(ctx, model.device):
         optimizer = build_optimizer(model, config.optim)
-        curve = Trainer(ctx, "rl", model, optimizer, stream, pace, "eval/accuracy", gradients, accuracy).run()
+        curve = Trainer(
+            ctx, "rl", model, optimizer, stream, pace, "eval/accuracy", gradients, accuracy, ahead=False
+        ).run()
     if not ctx.is_main:
         return Summary()
     save_model(model, ctx.output, tokenizer_file, curve, {"stage": "rl", "steps": config.steps})

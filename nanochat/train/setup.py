@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 
 from nanochat.runtime import StageContext
-from nanochat.train.reading import Reading
+from nanochat.train.reading import Reading, on_device
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ class StopRequest:
 
     def __init__(self, device: torch.device) -> None:
         self._asked, self._device = False, device
-        self._before: Reading | None = None
+        self._asking: Reading | None = None
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> StopRequest:
@@ -93,22 +93,21 @@ class StopRequest:
             raise KeyboardInterrupt
         self._asked = True
 
-    def agreed(self) -> bool:
+    def agreed(self, late: bool = False) -> bool:
         """Whether some rank was asked to stop; a collective call when there are several.
 
-        On GPUs the answer is that of the call before, so that the host need not wait for the others.
+        ``late``: the answer is that to the call before, so that the host need not wait for the others.
         """
         if not dist.is_initialized():
             return self._asked
-        asked = Reading([summed(float(self._asked), self._device)], self._device)
-        before, self._before = self._before, asked
-        heard = before if self._device.type == "cuda" else asked
+        before, self._asking = self._asking, Reading([summed(float(self._asked), self._device)], self._device)
+        heard = before if late else self._asking
         return heard is not None and heard.get()[0] > 0
 
 
 def summed(value: float | torch.Tensor, device: torch.device) -> torch.Tensor:
     """Sum of a number over all ranks, as a 0-d float64 tensor; on GPUs the host does not wait for it."""
-    total = torch.as_tensor(value, dtype=torch.float64, device=device)
+    total = on_device(value, device)
     if dist.is_initialized():
         dist.all_reduce(total)
     return total

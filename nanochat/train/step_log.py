@@ -45,21 +45,23 @@ class _Step:
 class StepLog:
     """The numbers of one run's steps. ``records`` is None on all ranks but the main one.
 
-    ``counters`` is the loop's own: the losses of some steps are added to its list ``train``.
+    ``counters`` is the loop's own: the losses of some steps are added to its list ``train``. ``ahead``: a
+    step is read while the next one runs.
     ``flops_per_token`` and ``peak_flops``, of all ranks together, give the model FLOPs utilisation (MFU;
     Chowdhery et al., 2022); a peak of 0 is one that nobody knows.
     """
 
     def __init__(
         self, stage: str, steps: int, every: int, device: torch.device, counters: dict[str, Any],
-        records: RecordWriter | None, *, flops_per_token: float = 0.0, peak_flops: float = 0.0,
+        records: RecordWriter | None, *,
+        ahead: bool = False, flops_per_token: float = 0.0, peak_flops: float = 0.0,
     ) -> None:  # fmt: skip
         self._stage, self._steps, self._every, self._device = stage, steps, every, device
-        self._lags = device.type != "cpu"
+        self._ahead = ahead
         self._counters, self._records = counters, records
         self._flops_per_token, self._peak_flops = flops_per_token, peak_flops
         self._waiting: _Step | None = None
-        self._start, self._tokens, self._skipped = time.perf_counter(), 0, 0
+        self._start, self._tokens = time.perf_counter(), 0
 
     def add(self, result: StepResult, norm: Tensor, multiplier: float, loss_scale: Tensor | None) -> None:
         """Take the numbers of the step that ``counters`` ends with; NanochatError as ``settle``.
@@ -72,7 +74,7 @@ class StepLog:
         self.settle()
         self._waiting = _Step(self._counters["step"], self._counters["tokens"], numbers, records)
         self._tokens += result.tokens
-        if not self._lags:
+        if not self._ahead:
             self.settle()
 
     def settle(self) -> None:
@@ -84,7 +86,8 @@ class StepLog:
         self._require_finite("loss", loss, step.number)
         if not scale or scale[0] < LEAST:
             self._require_finite("gradient norm", norm, step.number)
-        self._skipped += not math.isfinite(norm)
+        if not math.isfinite(norm):
+            self._counters["skipped"] = self._counters.get("skipped", 0) + 1
         if (step.number - 1) % max(1, self._steps // CURVE_POINTS) == 0:
             self._counters["train"].append([step.number - 1, loss])
         if step.number % self._every == 0:
@@ -105,8 +108,8 @@ class StepLog:
         values["stage/progress"] = step.number / self._steps
         if math.isfinite(norm):
             values["train/grad_norm"] = norm
-        if self._skipped:
-            values["train/skipped_steps"] = self._skipped
+        if "skipped" in self._counters:
+            values["train/skipped_steps"] = self._counters["skipped"]
         said = f"step {step.number}/{self._steps} | loss {loss:.4f} | {rate:.0f} tok/s"
         if self._peak_flops:
             values["train/mfu"] = rate * self._flops_per_token / self._peak_flops

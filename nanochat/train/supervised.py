@@ -40,15 +40,15 @@ def train_supervised(
         )
     passes = config.batch_tokens // per_pass
 
-    def rows_that_fit() -> int:
+    def rows_that_fit(most: int) -> int:
         ctx.beat(0, slow=True)
-        rows = probe(stage, model, config.micro_batch, passes, ctx.world_size)
+        rows = probe(stage, model, most, passes * config.micro_batch // most, ctx.world_size)
         if ctx.is_main:
             logger.info("%d of micro_batch = %d rows fit into a pass", rows, config.micro_batch)
         return rows
 
     find = rows_that_fit if config.probe and needs_probe(model.device) else None
-    fitting = FittingLoader(loader, config.micro_batch, find)
+    fitting = FittingLoader(loader, config.micro_batch, find, ctx.world_size)
 
     def gradients(step: int) -> StepResult:
         batches = fitting.next(passes)

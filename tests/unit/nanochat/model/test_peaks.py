@@ -17,4 +17,4 @@ def test_a_gpu_is_known_by_the_name_that_cuda_has_for_it(device: str, key: str) 
 
 
 def test_of_an_unknown_gpu_no_peak_is_claimed() -> None:
-    assert peak_flops("Tesla T4") == 0
+    assert peak_flops("Tesla T4") == peak_flops("NVIDIA H100 PCIe") == 0

@@ -13,6 +13,7 @@ from nanochat.config.model import ModelConfig
 from nanochat.config.optim import OptimConfig
 from nanochat.model.gpt import GPT
 from nanochat.optim.build import MuonAdamW, build_optimizer
+from nanochat.optim.loss_scale import FIRST
 from nanochat.optim.muon import compiled_muon_step, muon_step
 
 SHAPE = ModelConfig(depth=2, width=32, num_heads=2, num_kv_heads=2, vocab_size=64, seq_len=16)
@@ -180,3 +181,10 @@ def test_float16_scales_the_loss_and_halves_the_scale_when_gradients_overflow() 
     again = build_optimizer(model, OptimConfig())
     again.load_state_dict(optimizer.state_dict())
     assert float(again.loss_scale.value) == first / 2
+
+
+def test_what_began_in_another_dtype_goes_on_in_float16() -> None:
+    _, optimizer = model_and_optimizer()
+    resumed = build_optimizer(GPT(SHAPE, torch.float16), OptimConfig())
+    resumed.load_state_dict(optimizer.state_dict())
+    assert float(resumed.loss_scale.value) == FIRST

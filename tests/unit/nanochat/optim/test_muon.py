@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -23,7 +25,7 @@ def test_orthogonalize_brings_singular_values_near_one_and_keeps_the_directions(
     assert torch.nn.functional.cosine_similarity(result.flatten(), (u @ vt).flatten(), dim=0) > 0.97
 
 
-def step(param: torch.Tensor, grad: torch.Tensor, **changes: float) -> torch.Tensor:
+def step(param: torch.Tensor, grad: torch.Tensor, **changes: Any) -> torch.Tensor:
     variance = (
         torch.zeros(1, param.size(1), 1)
         if param.size(1) >= param.size(2)
@@ -39,6 +41,14 @@ def test_the_step_does_not_depend_on_the_size_of_the_gradient() -> None:
     torch.manual_seed(1)
     param, grad = torch.randn(1, 16, 8), torch.randn(1, 16, 8)
     assert torch.allclose(step(param, grad), step(param, grad * 1000), atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_does_not_lose_a_small_gradient(dtype: torch.dtype) -> None:
+    torch.manual_seed(1)
+    param, grad = torch.randn(1, 128, 128), torch.randn(1, 128, 128) * 1e-6
+    exact, half = (param - step(param, grad, dtype=kind) for kind in (torch.float32, dtype))
+    assert (exact - half).norm() < 0.03 * exact.norm()
 
 
 def test_the_step_goes_against_the_gradient_with_the_stated_norm() -> None:

@@ -8,18 +8,20 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import torch
 
 from artifacts.errors import NanochatError, ResourceError
 from nanochat.config.model import ModelConfig
+from nanochat.data.loader import Batch
 from nanochat.model.gpt import GPT
 from nanochat.model.memory import Batch as Pass
 from nanochat.model.memory import training_memory
 from nanochat.train import probe, supervised
 from nanochat.train.checkpoint import load_checkpoint
-from nanochat.train.probe import rows_that_fit, try_pass
+from nanochat.train.probe import FittingLoader, rows_that_fit, try_pass
 from nanochat.train.state import random_state
 from tests.golden.toy import Outcome, train_toy
 
@@ -137,10 +139,31 @@ def test_training_goes_on_with_the_rows_that_fit_and_a_resumed_run_keeps_them(
         train_toy(tmp_path / "cut", steps=12)
     (tmp_path / "fault").unlink()
     state = load_checkpoint(tmp_path / "cut/checkpoints/step-00000004")[1]
-    assert state["loader"]["rows"] == 2
+    assert state["loader"]["rows"] == [2, 1]
     tried = limited(monkeypatch, 8)  # even where more would fit now
     assert train_toy(tmp_path / "cut", steps=12) == whole
     assert tried == []
+
+
+def test_other_ranks_have_other_memory_and_try_again_from_the_rows_of_the_batches() -> None:
+    class Empty:
+        def next(self) -> Batch:
+            return cast("Batch", None)
+
+        def state_dict(self) -> dict[str, Any]:
+            return {"position": 5}
+
+        def load_state_dict(self, state: dict[str, Any]) -> None:
+            assert state == {"position": 5}
+
+    asked: list[int] = []
+    first = FittingLoader(Empty(), 8, lambda most: asked.append(most) or 4, ranks=2)
+    first.next(1)
+    for ranks, expected in [(2, [8]), (1, [8, 8])]:
+        resumed = FittingLoader(Empty(), 8, lambda most: asked.append(most) or 2, ranks=ranks)
+        resumed.load_state_dict(first.state_dict())
+        resumed.next(1)
+        assert asked == expected
 
 
 def test_without_a_probe_the_state_is_the_loaders_own(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from nanochat.train.setup import seed_everything
+from nanochat.train import setup
+from nanochat.train.setup import StopRequest, seed_everything
 
 
 @pytest.fixture(autouse=True)
@@ -25,3 +26,13 @@ def test_on_a_cpu_kernels_are_deterministic_and_new_memory_is_not_filled() -> No
     assert not torch.utils.deterministic.fill_uninitialized_memory
     seed_everything(3, torch.device("cpu"))
     assert torch.equal(first, torch.rand(3))
+
+
+def test_late_answers_are_those_to_the_call_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(setup.dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(setup.dist, "all_reduce", lambda total: total)
+    stop = StopRequest(torch.device("cpu"))
+    assert not stop.agreed(late=True)
+    stop._ask(15, None)
+    assert [stop.agreed(late=True), stop.agreed(late=True)] == [False, True]
+    assert stop.agreed()

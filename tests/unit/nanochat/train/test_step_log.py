@@ -48,10 +48,10 @@ def test_records_have_the_numbers_of_their_own_step(tmp_path: Path) -> None:
     assert counters["train"] == [[0, 0.0], [1, 1.0], [2, 2.0], [3, 3.0]]
 
 
-def test_elsewhere_than_on_a_cpu_a_step_is_read_while_the_next_one_runs(tmp_path: Path) -> None:
+def test_ahead_a_step_is_read_while_the_next_one_runs(tmp_path: Path) -> None:
     counters = fresh()
     log = log_of(tmp_path, counters)
-    log._lags = True
+    log._ahead = True
     step(log, counters, loss=5.0)
     assert counters["train"] == []
     step(log, counters, loss=6.0)
