@@ -18,13 +18,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bpe_trainers import answers, byte_level, hf_tokenizer, read_part
+from bpe_trainers import answers, byte_letters, hf_tokenizer, read_part
 
+WORST = "worst"  # the side of the worst cases
 Flat = tuple[Any, Any]  # uint32 ids of all texts, and the number of ids of each text
 
 
@@ -96,9 +97,7 @@ def ours_one_thread(job: Job) -> Encoding:
 def tiktoken(job: Job) -> Encoding:
     import tiktoken
 
-    encoding = tiktoken.Encoding(
-        "same", pat_str=job.pattern, mergeable_ranks=job.ranks(), special_tokens={}
-    )
+    encoding = tiktoken.Encoding("same", pat_str=job.pattern, mergeable_ranks=job.ranks(), special_tokens={})
     texts = job.texts()
     return Encoding(lambda _: encoding.encode_ordinary_batch(texts, num_threads=job.threads), of_lists)
 
@@ -121,8 +120,7 @@ def parts(token: bytes, ranks: dict[bytes, int]) -> list[bytes]:
 
 
 def hf(job: Job) -> Encoding:
-    letters = byte_letters()
-    ranks, texts = job.ranks(), job.texts()
+    ranks, texts, letters = job.ranks(), job.texts(), byte_letters()
     spell = {token: "".join(letters[byte] for byte in token) for token in ranks}
     merges = [tuple(spell[part] for part in parts(token, ranks)) for token in job.tokens()[256:]]
     tokenizer = hf_tokenizer(job.pattern, {spell[token]: rank for token, rank in ranks.items()}, merges)
@@ -130,18 +128,6 @@ def hf(job: Job) -> Encoding:
         lambda _: tokenizer.encode_batch_fast(texts, add_special_tokens=False),
         lambda rows: of_lists([row.ids for row in rows]),
     )
-
-
-def byte_letters() -> dict[int, str]:
-    """The character of a byte-level vocabulary that stands for each byte."""
-    return {byte_level({chr(code): 0})[0][0]: chr(code) for code in range(0x144) if is_letter(chr(code))}
-
-
-def is_letter(character: str) -> bool:
-    try:
-        return bool(byte_level({character: 0}))
-    except KeyError:
-        return False
 
 
 def rustbpe(job: Job, *, batch: bool) -> Encoding:
@@ -177,37 +163,6 @@ def gigatoken(job: Job, *, warm: bool, lists: bool = False) -> Encoding:
     )  # fmt: skip
 
 
-def worst_texts(prose: list[str]) -> dict[str, str]:
-    """The worst cases, 1 MB each."""
-    draw = random.Random(26)
-    letters = "abcdefghijklmnopqrstuvwxyz"
-    return {
-        "one_letter": "a" * 1_000_000,
-        "spaces": " " * 1_000_000,
-        "random_bytes": draw.randbytes(1_000_000).decode(errors="replace"),
-        "random_letters": "".join(draw.choices(letters, k=1_000_000)),
-        "prose_without_spaces": "".join("".join(prose).split())[:1_000_000],
-    }
-
-
-def worst(job: Job) -> Callable[[], dict[str, Any]]:
-    """One round of all worst cases, each once alone and once four times over, on one thread, cold."""
-    import rustbpe
-
-    tokens, cases = job.tokens(), worst_texts(job.texts())
-
-    def once(text: str) -> dict[str, Any]:
-        encoder = rustbpe.Encoder(tokens, job.pattern)
-        start = time.perf_counter()
-        ids, _ = encoder.encode_to_numpy([text], 1)
-        seconds = time.perf_counter() - start
-        data = text.encode()
-        whole = encoder.decode_bytes(ids.tolist()) == data
-        return {"bytes": len(data), "seconds": seconds, "round_trip": whole}
-
-    return lambda: {name: {"once": once(text), "four": once(text * 4)} for name, text in cases.items()}
-
-
 # Name: how, the package of PyPI that it measures (None: our crate), what is not the same.
 ENCODERS: dict[str, tuple[Callable[[Job], Encoding], str | None, str]] = {
     "ours_cold": (partial(ours, warm=False), None, "encode_to_numpy, a new Encoder every round"),
@@ -221,10 +176,10 @@ ENCODERS: dict[str, tuple[Callable[[Job], Encoding], str | None, str]] = {
     "rustbpe": (partial(rustbpe, batch=False), "rustbpe", "encode of one text after the other, lists"),
     "rustbpe_batch": (partial(rustbpe, batch=True), "rustbpe", "batch_encode, lists"),
     "riptoken": (riptoken, "riptoken", "encode_ordinary_batch, lists"),
-    "gigatoken_cold": (partial(gigatoken, warm=False), "gigatoken", "own splitter; arrays, new every round"),
-    "gigatoken_warm": (partial(gigatoken, warm=True), "gigatoken", "own splitter; arrays, same texts again"),
+    "gigatoken_cold": (partial(gigatoken, warm=False), "gigatoken", "its gpt4 splitter, of up to three digits; arrays, new every round"),
+    "gigatoken_warm": (partial(gigatoken, warm=True), "gigatoken", "its gpt4 splitter, of up to three digits; arrays, same texts again"),
     "gigatoken_lists_warm": (
-        partial(gigatoken, warm=True, lists=True), "gigatoken", "own splitter; lists, same texts again",
+        partial(gigatoken, warm=True, lists=True), "gigatoken", "its gpt4 splitter, of up to three digits; lists, same texts again",
     ),
 }  # fmt: skip
 
@@ -248,22 +203,53 @@ def about(encoding: Encoding, package: str | None) -> dict[str, Any]:
     }
 
 
+def worst_texts(prose: list[str]) -> dict[str, str]:
+    """The worst cases, each of 4 million characters."""
+    draw, size = random.Random(26), 4_000_000
+    return {
+        "one_letter": "a" * size,
+        "spaces": " " * size,
+        "random_bytes": draw.randbytes(size).decode(errors="replace"),
+        "random_letters": "".join(draw.choices("abcdefghijklmnopqrstuvwxyz", k=size)),
+        "prose_without_spaces": "".join(islice(chain.from_iterable("".join(prose).split()), size)),
+    }
+
+
+def encode_one(job: Job, tokens: list[bytes], text: str) -> dict[str, Any]:
+    """One text on one thread by a new Encoder."""
+    import rustbpe
+
+    encoder, data = rustbpe.Encoder(tokens, job.pattern), text.encode()
+    start = time.perf_counter()
+    ids, _ = encoder.encode_to_numpy([text], 1)
+    seconds = time.perf_counter() - start
+    return {"bytes": len(data), "seconds": seconds, "round_trip": encoder.decode_bytes(ids) == data}
+
+
+def questions(name: str, job: Job) -> dict[str, Callable[[], dict[str, Any]]]:
+    """What the side answers to."""
+    if name == WORST:
+        tokens, texts = job.tokens(), worst_texts(job.texts())
+        return {
+            "round": lambda: {
+                case: [encode_one(job, tokens, text[: len(text) // 4]), encode_one(job, tokens, text)]
+                for case, text in texts.items()
+            }
+        }
+    make, package, _ = ENCODERS[name]
+    encoding = make(job)
+    return {"round": partial(one_round, encoding), "about": partial(about, encoding, package)}
+
+
 def main(name: str, folder: str, pattern: str, threads: str) -> None:
     answer = answers()
-    job = Job(Path(folder), pattern, int(threads))
-    make, package, _ = ENCODERS.get(name, (None, None, ""))
     try:
-        encoding = make(job) if make else worst(job)
+        known = questions(name, Job(Path(folder), pattern, int(threads)))
     except ImportError as error:
-        encoding, why = None, {"why": str(error)}
+        why = {"why": str(error)}
+        known = {"round": lambda: why, "about": lambda: why}
     for line in sys.stdin:
-        if encoding is None:
-            said = why
-        elif not isinstance(encoding, Encoding):
-            said = encoding()
-        else:
-            said = about(encoding, package) if line.strip() == "about" else one_round(encoding)
-        print(json.dumps(said), file=answer)
+        print(json.dumps(known[line.strip()]()), file=answer)
 
 
 if __name__ == "__main__":

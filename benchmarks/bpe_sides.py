@@ -65,7 +65,9 @@ def prepare(work: Path, **megabytes: float) -> dict[str, Any]:
     }
     for name, size in megabytes.items():
         if (first := next(texts, None)) is None:
-            raise SystemExit(f"{about['source']} has no text left for {name}; ask for fewer megabytes: {about}")
+            raise SystemExit(
+                f"{about['source']} has no text left for {name}; ask for fewer megabytes: {about}"
+            )
         about[name] = write_part(work, name, chain([first], texts), size)
         if about[name]["bytes"] < size * MB:
             about[name]["why_less"] = f"all that is there; {size} MB were asked for"

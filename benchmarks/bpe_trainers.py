@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import metadata
+from itertools import count
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -117,19 +118,28 @@ def rustbpe_peer(job: Job) -> Training:
     texts, tokenizer = read_part(job.folder, "train"), rustbpe.Tokenizer()
 
     def tokens(_made: None) -> list[bytes]:
-        return [bytes(token) for token, _ in sorted(tokenizer.get_mergeable_ranks(), key=lambda pair: pair[1])]
+        return [
+            bytes(token) for token, _ in sorted(tokenizer.get_mergeable_ranks(), key=lambda pair: pair[1])
+        ]
 
     return Training(
         lambda: tokenizer.train_from_iterator(iter(texts), job.vocab_size, pattern=job.pattern), tokens
     )
 
 
+def byte_letters() -> list[str]:
+    """The character that stands for each byte in a byte-level vocabulary."""
+    plain = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    others = count(256)
+    return [chr(byte if byte in plain else next(others)) for byte in range(256)]
+
+
 def byte_level(vocabulary: dict[str, int]) -> list[bytes]:
     """By id, the bytes that the characters of a byte-level vocabulary stand for."""
-    plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = (byte for byte in range(256) if byte not in plain)
-    byte_of = {chr(byte): byte for byte in plain} | {chr(256 + at): byte for at, byte in enumerate(others)}
-    return [bytes(map(byte_of.__getitem__, token)) for token in sorted(vocabulary, key=vocabulary.__getitem__)]
+    byte_of = {letter: byte for byte, letter in enumerate(byte_letters())}
+    return [
+        bytes(map(byte_of.__getitem__, token)) for token in sorted(vocabulary, key=vocabulary.__getitem__)
+    ]
 
 
 def hf_tokenizer(pattern: str, vocabulary: Any = None, merges: Any = None) -> Any:
@@ -192,7 +202,11 @@ TRAINERS: dict[str, tuple[Callable[[Job], Training], str | None, str]] = {
     "ours_phases": (ours_phases, None, "as ours, with a progress callback"),
     "rustbpe": (rustbpe_peer, "rustbpe", "train_from_iterator"),
     "tokenizers": (hf, "tokenizers", "the same split pattern, byte level; other order among ties"),
-    "gigabpe": (gigabpe, "gigabpe", "own GPT-2 splitter; reads a text file, which is part of its time and memory"),
+    "gigabpe": (
+        gigabpe,
+        "gigabpe",
+        "own GPT-2 splitter; reads a text file, which is part of its time and memory",
+    ),
     "gigatoken": (gigatoken, "gigatoken", "own GPT-2 splitter; from one bytes object in memory"),
     "floor": (floor, None, "no trainer: the bytes are read and scanned once, on one thread"),
 }
