@@ -18,12 +18,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
-from itertools import chain, islice
+from itertools import chain, islice, pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bpe_trainers import answers, byte_letters, hf_tokenizer, read_part
+from bpe_trainers import answers, byte_letters, hf_tokenizer, pypi_rustbpe, read_part
 
 WORST = "worst"  # the side of the worst cases
 Flat = tuple[Any, Any]  # uint32 ids of all texts, and the number of ids of each text
@@ -113,7 +113,7 @@ def parts(token: bytes, ranks: dict[bytes, int]) -> list[bytes]:
     """The two tokens that are joined to ``token``: what merging by rank leaves before the last merge."""
     found = [bytes([byte]) for byte in token]
     while len(found) > 2:
-        joined = [ranks.get(left + right, sys.maxsize) for left, right in zip(found, found[1:], strict=False)]
+        joined = [ranks.get(left + right, sys.maxsize) for left, right in pairwise(found)]
         at = min(range(len(joined)), key=joined.__getitem__)
         found[at : at + 2] = [found[at] + found[at + 1]]
     return found
@@ -132,11 +132,7 @@ def hf(job: Job) -> Encoding:
 
 def rustbpe(job: Job, *, batch: bool) -> Encoding:
     """rustbpe of PyPI loads no ranks, so it trains its own on the same text as ours."""
-    import rustbpe
-
-    if not hasattr(rustbpe, "Tokenizer"):
-        raise ImportError(f"the rustbpe of {sys.executable} is not the one of PyPI: see benchmarks/peers.txt")
-    tokenizer, texts = rustbpe.Tokenizer(), job.texts()
+    tokenizer, texts = pypi_rustbpe(), job.texts()
     tokenizer.train_from_iterator(
         iter(read_part(job.folder, "train")), len(job.tokens()), pattern=job.pattern
     )
@@ -163,25 +159,24 @@ def gigatoken(job: Job, *, warm: bool, lists: bool = False) -> Encoding:
     )  # fmt: skip
 
 
-# Name: how, the package of PyPI that it measures (None: our crate), what is not the same.
+OWN = "its gpt4 splitter, of up to three digits"
+# Name: how, the package of PyPI that it measures (None: our crate), what is measured or not the same.
 ENCODERS: dict[str, tuple[Callable[[Job], Encoding], str | None, str]] = {
-    "ours_cold": (partial(ours, warm=False), None, "encode_to_numpy, a new Encoder every round"),
-    "ours_warm": (partial(ours, warm=True), None, "encode_to_numpy, the same texts again"),
+    "ours_cold": (partial(ours, warm=False), None, "encode_to_numpy, new every round"),
+    "ours_warm": (partial(ours, warm=True), None, "encode_to_numpy, same texts again"),
     "ours_arrow_cold": (partial(ours, warm=False, arrow=True), None, "encode_to_numpy of an Arrow array"),
-    "ours_lists_cold": (partial(ours, warm=False, lists=True), None, "encode_batch, a new Encoder every round"),
-    "ours_lists_warm": (partial(ours, warm=True, lists=True), None, "encode_batch, the same texts again"),
+    "ours_lists_cold": (partial(ours, warm=False, lists=True), None, "encode_batch, new every round"),
+    "ours_lists_warm": (partial(ours, warm=True, lists=True), None, "encode_batch, same texts again"),
     "ours_one_thread_cold": (ours_one_thread, None, "encode_to_numpy on one thread"),
     "tiktoken": (tiktoken, "tiktoken", "encode_ordinary_batch, lists"),
     "tokenizers": (hf, "tokenizers", "encode_batch_fast; its ids are not yet in Python"),
-    "rustbpe": (partial(rustbpe, batch=False), "rustbpe", "encode of one text after the other, lists"),
+    "rustbpe": (partial(rustbpe, batch=False), "rustbpe", "encode, one text after the other, lists"),
     "rustbpe_batch": (partial(rustbpe, batch=True), "rustbpe", "batch_encode, lists"),
     "riptoken": (riptoken, "riptoken", "encode_ordinary_batch, lists"),
-    "gigatoken_cold": (partial(gigatoken, warm=False), "gigatoken", "its gpt4 splitter, of up to three digits; arrays, new every round"),
-    "gigatoken_warm": (partial(gigatoken, warm=True), "gigatoken", "its gpt4 splitter, of up to three digits; arrays, same texts again"),
-    "gigatoken_lists_warm": (
-        partial(gigatoken, warm=True, lists=True), "gigatoken", "its gpt4 splitter, of up to three digits; lists, same texts again",
-    ),
-}  # fmt: skip
+    "gigatoken_cold": (partial(gigatoken, warm=False), "gigatoken", f"{OWN}; arrays, new every round"),
+    "gigatoken_warm": (partial(gigatoken, warm=True), "gigatoken", f"{OWN}; arrays, same texts again"),
+    "gigatoken_lists_warm": (partial(gigatoken, warm=True, lists=True), "gigatoken", f"{OWN}; lists"),
+}
 
 
 def one_round(encoding: Encoding) -> dict[str, Any]:

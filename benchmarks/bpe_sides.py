@@ -1,4 +1,4 @@
-"""What ``bpe_train.py`` and ``bpe_encode.py`` share: the text, the interpreters and rounds of each side in turn."""
+"""What ``bpe_train.py`` and ``bpe_encode.py`` share: text, interpreters, rounds of each side in turn."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def documents(work: Path, max_bytes: int) -> Iterator[str]:
 
 
 def write_part(work: Path, name: str, texts: Iterable[str], megabytes: float) -> dict[str, int]:
-    """Write ``texts`` until there are so many MB, as ``NAME.utf8`` and the length of each in ``NAME.json``."""
+    """Write ``texts`` until there are so many MB: ``NAME.utf8``, and the length of each in ``NAME.json``."""
     lengths: list[int] = []
     size = 0
     with (work / f"{name}.utf8").open("wb") as file:

@@ -56,6 +56,7 @@ def ours(job: Job) -> Training:
 
 def ours_arrow(job: Job) -> Training:
     import pyarrow.parquet as pq
+
     import rustbpe
 
     chunks = pq.read_table(job.folder / "train.parquet").column("text").chunks
@@ -110,12 +111,17 @@ def floor(job: Job) -> Training:
     return Training(run, lambda _sum: [])
 
 
-def rustbpe_peer(job: Job) -> Training:
+def pypi_rustbpe() -> Any:
+    """An untrained tokenizer of the rustbpe of PyPI. ImportError when that name is our crate here."""
     import rustbpe
 
     if not hasattr(rustbpe, "Tokenizer"):
-        raise ImportError(f"the rustbpe of {sys.executable} is not the one of PyPI: see benchmarks/peers.txt")
-    texts, tokenizer = read_part(job.folder, "train"), rustbpe.Tokenizer()
+        raise ImportError(f"the rustbpe of {sys.executable} is not that of PyPI: see benchmarks/peers.txt")
+    return rustbpe.Tokenizer()
+
+
+def rustbpe_peer(job: Job) -> Training:
+    texts, tokenizer = read_part(job.folder, "train"), pypi_rustbpe()
 
     def tokens(_made: None) -> list[bytes]:
         return [
