@@ -15,7 +15,7 @@ COMPILE := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.1
 # fixtures are made once.
 AT_ONCE := -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help setup demo up down test check crate-test lock clean
+.PHONY: help setup demo up down test check crate-test fuzz lock clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -49,6 +49,9 @@ check: setup ## lint, format, types, layers
 
 crate-test: setup
 	$(CARGO) test $(CRATE)
+
+fuzz: setup ## ten minutes of random input for the tokenizer crate's binding (SEED=1: those cases again)
+	$(BIN)/python tests/fuzz/bpe.py --seconds 600 --seed $(or $(SEED),$$(date +%Y%m%d)) --out benchmarks/results/fuzz.json
 
 lock: setup ## compile both lock files again, keeping what still fits (make lock UPGRADE=--upgrade for newer)
 	$(COMPILE) $(UPGRADE) -o requirements.lock
