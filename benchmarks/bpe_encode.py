@@ -3,7 +3,7 @@
     NANOCHAT_PEER_PYTHON=PYTHON python benchmarks/bpe_encode.py [--megabytes 20] [--rounds 5]
 
 Prints one JSON document. Each side is a process of its own with the texts in memory as a list of str; the
-sides take turns, and numbers are medians. The vocabulary is trained by our crate on text that comes before
+sides take turns, and numbers are medians. The vocabulary is trained by our crate on text that comes after
 the text to encode. The peers, unmodified, run in the interpreter NANOCHAT_PEER_PYTHON (default:
 .bench/bin/python, see peers.txt). Text: NANOCHAT_DATA_MIRROR, else the built-in corpus, each document cut
 at 10,000 characters.
@@ -109,7 +109,7 @@ def worst_cases(rounds: list[dict[str, Any]], prose: float) -> dict[str, Any]:
 
 
 def measure(work: Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    data = prepare(work, train=arguments.train_megabytes, encode=arguments.megabytes)
+    data = prepare(work, encode=arguments.megabytes, train=arguments.train_megabytes)
     data["vocabulary"] = train(work, arguments.vocab_size)
     size, before = data["encode"]["bytes"], machine()
     names = [name for name in ENCODERS if name not in arguments.without]
