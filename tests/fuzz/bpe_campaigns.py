@@ -105,7 +105,7 @@ def special_tokens(draw: random.Random, tokens: int) -> dict[str, int]:
     names = ["<|bos|>", "<|end|>", "<|", "a", "", " ", "漢", "\n\n", "<|bos|><|end|>", "\ud800", "(.*)"]
     good = draw.random() < 0.6
     chosen = draw.sample(names[:2] if good else names, draw.randrange(3 if good else 5))
-    ids = [0, -1, 2**32, 2**64, tokens - 1, tokens + 70_000]
+    ids = [0, -1, 2**31, 2**32 - 1, 2**32, 2**64, tokens - 1, tokens + 70_000]
     return {
         name: tokens + at if good or draw.random() < 0.7 else draw.choice(ids)
         for at, name in enumerate(chosen)

@@ -26,6 +26,9 @@ OTHERS = [
 ]
 
 
+READ = ["none", "snappy", "zstd"]  # compressions of Parquet files that the crate reads
+
+
 class Handed:
     """An array that hands over the same capsules every time; after the first they are empty."""
 
@@ -71,19 +74,20 @@ def arrow(draw: random.Random) -> str:
         outcomes = [attempt(lambda: encoder.encode_to_numpy(bad)), attempt(lambda: rustbpe.train([bad], 260))]
         assert all(map(refused, outcomes)), "bytes that are no UTF-8 were accepted"
         return f"no UTF-8 {named(outcomes[0])}"
-    if kind < 0.2:
+    if kind < 0.17:
         handed = Handed(array_of(draw, values, draw.choice(STRINGS)))
-        first = encoder.encode_to_numpy(handed)
-        assert first[1][-1] == len(first[0])
-        again = attempt(lambda: encoder.encode_to_numpy(handed))
+        first, again = (attempt(lambda: encoder.encode_to_numpy(handed)) for _ in range(2))
         assert refused(again), "capsules that were consumed are read again"
-        return f"consumed {named(again)}"
-    if kind < 0.35:
+        return f"capsules {named(first)}, again {named(again)}"
+    if kind < 0.27:
+        untrue = drawn.FakeArray(draw)
+        return f"fake {named(attempt(lambda: encoder.encode_to_numpy(draw.choice([untrue, [untrue]]))))}"
+    if kind < 0.4:
         other = array_of(draw, values, draw.choice(OTHERS))
         outcome = attempt(lambda: encoder.encode_to_numpy(other))
         attempt(lambda: rustbpe.train([other], 260))
         return f"{str(other.type).partition('<')[0]} {named(outcome)}"
-    if kind < 0.55 and values:
+    if kind < 0.6 and values:
         values[draw.randrange(len(values))] = None
         holed = array_of(draw, values, draw.choice(STRINGS))
         outcome = attempt(lambda: encoder.encode_to_numpy(holed, threads))
@@ -93,6 +97,10 @@ def arrow(draw: random.Random) -> str:
         return f"null {named(outcome)}"
     texts = [value or "" for value in values]
     strings = array_of(draw, values, draw.choice(STRINGS))
+    if strings.type == pa.string_view() and refused(
+        outcome := attempt(lambda: encoder.encode_to_numpy(strings))
+    ):
+        return f"string_view {named(outcome)}"
     check_flat(encoder, strings, encoder.encode_batch(texts), threads, draw.choice(["uint16", "uint32"]))
     cut = draw.randrange(len(texts) + 1)
     chunks = [strings.slice(0, cut), strings.slice(cut)]
@@ -110,14 +118,15 @@ def folder() -> Any:
 
 
 def written(draw: random.Random, path: Path, texts: list[str | None]) -> bool:
-    """Write a Parquet file of ``texts`` in one of many ways; whether it is a column of strings."""
+    """Write a Parquet file of ``texts`` in one of many ways; whether the crate must be able to read it."""
     kind = draw.choice([*STRINGS] * 4 + OTHERS[:2])
+    compression = draw.choice([*READ * 3, "gzip", "lz4", "brotli"])
     table = pa.table({"number": pa.array(range(len(texts))), "text": array_of(draw, texts, kind)})
     pq.write_table(
         table,
         path,
         row_group_size=draw.choice([1, 3, 1000]),
-        compression=draw.choice(["none", "snappy", "gzip", "zstd", "lz4", "brotli"]),
+        compression=compression,
         use_dictionary=draw.random() < 0.5,
         write_statistics=draw.random() < 0.5,
         write_page_checksum=draw.random() < 0.3,
@@ -126,7 +135,7 @@ def written(draw: random.Random, path: Path, texts: list[str | None]) -> bool:
         data_page_version=draw.choice(["1.0", "2.0"]),
         column_encoding=None,
     )
-    return kind in STRINGS
+    return kind in STRINGS and compression in READ
 
 
 def damage(draw: random.Random, path: Path) -> str:
@@ -150,17 +159,29 @@ def damage(draw: random.Random, path: Path) -> str:
     return kind
 
 
+def limited(
+    texts: list[str | None], doc_cap: int | None = None, max_chars: int | None = None, **_: object
+) -> list[str]:
+    """What counts of ``texts``: so many characters of each, and in all; nulls never do."""
+    kept, left = [], max_chars if max_chars is not None else sum(len(text or "") for text in texts)
+    for text in texts:
+        kept.append((text or "")[:doc_cap][:left])
+        left -= len(kept[-1])
+    return kept
+
+
 def parquet(draw: random.Random) -> str:
     """Files that are whole, damaged, of another type, missing or no Parquet at all."""
     path = Path(folder().name) / "case.parquet"
     texts: list[str | None] = [*drawn.texts(draw, 20)]
-    holed = bool(texts) and draw.random() < 0.15
-    if holed:
+    if texts and draw.random() < 0.15:
         texts[draw.randrange(len(texts))] = None
-    strings = written(draw, path, texts)
+    readable = written(draw, path, texts)
     options: dict[str, Any] = {"threads": draw.choice([0, 1, 2])}
     if draw.random() < 0.3:
         options["doc_cap"] = draw.choice([1, 5, 100, 2**40])
+    if draw.random() < 0.3:
+        options["max_chars"] = draw.choice([0, 1, 50, 1000, 2**40])
     kind = draw.random()
     column, paths = "text", [str(path)]
     if kind < 0.6:
@@ -174,13 +195,12 @@ def parquet(draw: random.Random) -> str:
             [paths, [str(path.parent)], [f"{path}.missing"], [""], [str(path), f"{path}.missing"]]
         )
     else:
-        how = "whole" if strings and not holed else "null" if strings else "other type"
+        how = "whole" if readable else "other type or codec"
     made = attempt(lambda: rustbpe.train_parquet(paths, 280, column, **options), OSError)
     if not refused(made):
         check_trained(made, 280)
     if how == "whole":
-        cap = options.get("doc_cap")
-        expected = attempt(lambda: rustbpe.train([text[:cap] for text in texts if text], 280))
+        expected = attempt(lambda: rustbpe.train(limited(texts, **options), 280))
         assert refused(made) == refused(expected), f"{made!r} and {expected!r}"
         assert refused(made) or made.tokens == expected.tokens, "not what the texts in memory give"
     return f"{how} {named(made)}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -182,7 +182,7 @@ class Raises:
     __call__ = __bool__ = __fspath__ = __float__ = __arrow_c_array__ = _fail
 
 
-class Lying:
+class Lying(Sequence[Any]):
     """A sequence whose length is wrong."""
 
     def __init__(self, length: int, items: list[Any]) -> None:
@@ -191,7 +191,7 @@ class Lying:
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, at: int) -> Any:
+    def __getitem__(self, at: Any) -> Any:
         return self.items[at]
 
 
@@ -203,6 +203,45 @@ class Claims:
 
     def __arrow_c_array__(self, requested_schema: object = None) -> Any:
         return self.what
+
+
+class FakeArray:
+    """Says of itself what a pyarrow array says, not always the truth."""
+
+    def __init__(self, draw: random.Random) -> None:
+        data = text(draw).encode()
+        ends = sorted(draw.randrange(len(data) + 1) for _ in range(draw.randrange(5)))
+        offsets = b"".join(at.to_bytes(4, "little") for at in (0, *ends))
+        self.type = draw.choice(["string", "string", "large_string", "list", None])
+        self.null_count: Any = draw.choice([0, 0, 0, 1, -1, None])
+        self.offset: Any = draw.choice([0, 0, 0, 1, 2**32, 2**62, 2**63, 2**64 - 1, -1, None])
+        self.length = draw.choice([len(ends), len(ends), 0, 1, len(ends) + 1, 2**61, 2**62, 2**63 - 1])
+        parts: list[Any] = [None, odd_buffer(draw, offsets), odd_buffer(draw, data)]
+        self.parts = parts[: draw.choice([3, 3, 3, 2])]
+
+    def __len__(self) -> int:
+        return self.length
+
+    def buffers(self) -> list[Any]:
+        return self.parts
+
+
+def odd_buffer(draw: random.Random, data: bytes) -> Any:
+    """``data``, or a buffer that is not quite it: shorter, random, backwards, strided, of wider items."""
+    wide = np.frombuffer(data[: len(data) // 4 * 4], np.uint32)
+    view, whole = memoryview(data), np.frombuffer(data, np.uint8)
+    odd = [
+        None,
+        b"",
+        data[:-1],
+        draw.randbytes(len(data)),
+        view[::-1],
+        view[::2],
+        whole[::-1],
+        wide,
+        bytearray(data),
+    ]
+    return data if draw.random() < 0.6 else draw.choice(odd)
 
 
 def failing() -> Iterator[str]:
