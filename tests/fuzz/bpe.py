@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import faulthandler
 import json
+import os
 import random
 import resource
 import subprocess
@@ -65,7 +66,8 @@ def run_child(name: str, seed: int, first: int, cases: int, seconds: float) -> t
     command = [sys.executable, __file__, "--child", name, "--seed", str(seed)]
     command += ["--first", str(first), "--cases", str(cases), "--seconds", str(seconds)]
     with tempfile.TemporaryFile() as errors:
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=errors)
+        environment = {**os.environ, "RUST_BACKTRACE": "0"}
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=errors, env=environment)
         errors.seek(max(0, errors.tell() - 2000))
         said = errors.read().decode(errors="replace")
     return [json.loads(line) for line in done.stdout.splitlines()], done.returncode, said
