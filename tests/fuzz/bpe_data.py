@@ -81,7 +81,8 @@ def arrow(draw: random.Random) -> str:
         return f"capsules {named(first)}, again {named(again)}"
     if kind < 0.27:
         untrue = drawn.FakeArray(draw)
-        return f"fake {named(attempt(lambda: encoder.encode_to_numpy(draw.choice([untrue, [untrue]]))))}"
+        outcome = attempt(lambda: encoder.encode_to_numpy(draw.choice([untrue, [untrue]])), BufferError)
+        return f"fake {named(outcome)}"
     if kind < 0.4:
         other = array_of(draw, values, draw.choice(OTHERS))
         outcome = attempt(lambda: encoder.encode_to_numpy(other))

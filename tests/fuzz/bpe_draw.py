@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 import rustbpe
 
@@ -227,21 +228,12 @@ class FakeArray:
 
 
 def odd_buffer(draw: random.Random, data: bytes) -> Any:
-    """``data``, or a buffer that is not quite it: shorter, random, backwards, strided, of wider items."""
-    wide = np.frombuffer(data[: len(data) // 4 * 4], np.uint32)
-    view, whole = memoryview(data), np.frombuffer(data, np.uint8)
-    odd = [
-        None,
-        b"",
-        data[:-1],
-        draw.randbytes(len(data)),
-        view[::-1],
-        view[::2],
-        whole[::-1],
-        wide,
-        bytearray(data),
-    ]
-    return data if draw.random() < 0.6 else draw.choice(odd)
+    """``data`` as Arrow's buffers are, or not quite: shorter, random, backwards, strided, of other items."""
+    if draw.random() < 0.6:
+        return pa.py_buffer(data)
+    signed, wide = memoryview(data).cast("b"), np.frombuffer(data[: len(data) // 4 * 4], np.uint32)
+    noise = pa.py_buffer(draw.randbytes(len(data)))
+    return draw.choice([None, pa.py_buffer(b""), signed[:-1], noise, signed[::-1], signed[::2], wide, data])
 
 
 def failing() -> Iterator[str]:
