@@ -58,6 +58,7 @@ def described(error: BaseException) -> str:
     here = str(Path(__file__).parent)
     at = [line for line in traceback.extract_tb(error.__traceback__) if line.filename.startswith(here)][-1]
     what = f"{type(error).__module__}.{type(error).__name__}: {error}"[:800]
+    what = "; ".join([what, *getattr(error, "__notes__", [])])
     return f"{what} ({Path(at.filename).name}:{at.lineno}: {at.line})"
 
 

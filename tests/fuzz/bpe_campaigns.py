@@ -203,7 +203,11 @@ def types(draw: random.Random) -> str:
         arguments[draw.randrange(len(arguments))] = drawn.junk(draw)
     if draw.random() < 0.1:
         arguments = arguments[: draw.randrange(len(arguments) + 1)] + [None] * draw.randrange(2)
-    outcome = attempt(lambda: call(*arguments), drawn.Deliberate, ValueError, LookupError, OSError, *ODD)
+    try:
+        outcome = attempt(lambda: call(*arguments), drawn.Deliberate, ValueError, LookupError, OSError, *ODD)
+    except BaseException as error:
+        error.add_note(f"{call.__name__}({', '.join(type(argument).__name__ for argument in arguments)})")
+        raise
     return f"{call.__name__} {named(outcome)}"
 
 
