@@ -16,6 +16,7 @@ worst            of ours on one thread with a cold cache: MB/s relative to prose
 from __future__ import annotations
 
 import argparse
+import base64
 import json
 import os
 import statistics
@@ -47,11 +48,13 @@ def start(name: str, work: Path) -> Side | str:
 
 
 def train(work: Path, vocab_size: int) -> int:
-    """Write the vocabulary of all sides; how many tokens it has."""
+    """Write the vocabulary of all sides, also as tiktoken's files are; how many tokens it has."""
     import rustbpe
 
     tokens = rustbpe.train(read_part(work, "train"), vocab_size, threads=THREADS).tokens
     (work / "ranks.json").write_text(json.dumps([token.hex() for token in tokens]))
+    lines = (f"{base64.b64encode(token).decode()} {rank}\n" for rank, token in enumerate(tokens))
+    (work / "ranks.tiktoken").write_text("".join(lines))
     return len(tokens)
 
 

@@ -8,7 +8,6 @@ JSON. Imports nothing of this project but the crate, so it also runs in the inte
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import random
@@ -144,10 +143,8 @@ def rustbpe(job: Job, *, batch: bool) -> Encoding:
 def gigatoken(job: Job, *, warm: bool, lists: bool = False) -> Encoding:
     import gigatoken
 
-    path = job.folder / "ranks.tiktoken"
-    lines = (f"{base64.b64encode(token).decode()} {rank}\n" for token, rank in job.ranks().items())
-    path.write_text("".join(lines))
-    texts, fresh = job.texts(), partial(gigatoken.Tokenizer.from_tiktoken, path, "gpt4")
+    texts = job.texts()
+    fresh = partial(gigatoken.Tokenizer.from_tiktoken, job.folder / "ranks.tiktoken", "gpt4")
     kept = fresh()
     if warm:
         kept.encode_batch(texts)
@@ -240,8 +237,10 @@ def main(name: str, folder: str, pattern: str, threads: str) -> None:
     answer = answers()
     try:
         known = questions(name, Job(Path(folder), pattern, int(threads)))
-    except ImportError as error:
-        why = {"why": str(error)}
+    except Exception as error:
+        if name not in ENCODERS or ENCODERS[name][1] is None:
+            raise  # ours
+        why = {"why": f"{type(error).__name__}: {error}"}
         known = {"round": lambda: why, "about": lambda: why}
     for line in sys.stdin:
         print(json.dumps(known[line.strip()]()), file=answer)

@@ -261,8 +261,10 @@ def main(name: str, folder: str, vocab_size: str, pattern: str, threads: str) ->
     answer = answers()
     try:
         result = measure(name, Job(Path(folder), int(vocab_size), pattern, int(threads)))
-    except ImportError as error:
-        result = {"why": str(error)}
+    except Exception as error:
+        if TRAINERS[name][1] is None:
+            raise  # ours
+        result = {"why": f"{type(error).__name__}: {error}"}
     print(json.dumps(result), file=answer)
 
 
