@@ -80,7 +80,7 @@ def arrow(draw: random.Random) -> str:
         assert refused(again), "capsules that were consumed are read again"
         return f"capsules {named(first)}, again {named(again)}"
     if kind < 0.27:
-        untrue = drawn.FakeArray(draw)
+        untrue = drawn.FakeArray(draw) if draw.random() < 0.8 else drawn.backwards(draw)
         outcome = attempt(lambda: encoder.encode_to_numpy(draw.choice([untrue, [untrue]])), BufferError)
         return f"fake {named(outcome)}"
     if kind < 0.4:

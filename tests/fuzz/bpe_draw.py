@@ -227,6 +227,15 @@ class FakeArray:
         return self.parts
 
 
+def backwards(draw: random.Random) -> FakeArray:
+    """One large text whose buffer runs backwards: reading on from where it begins leaves its memory."""
+    array, size = FakeArray(draw), 30_000_000
+    array.type, array.null_count, array.offset, array.length = "string", 0, 0, 1
+    ends = pa.py_buffer(bytes(4) + size.to_bytes(4, "little"))
+    array.parts = [None, ends, memoryview(b"a" * size).cast("b")[::-1]]
+    return array
+
+
 def odd_buffer(draw: random.Random, data: bytes) -> Any:
     """``data`` as Arrow's buffers are, or not quite: shorter, random, backwards, strided, of other items."""
     if draw.random() < 0.6:
