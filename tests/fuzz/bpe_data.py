@@ -80,7 +80,11 @@ def arrow(draw: random.Random) -> str:
         assert refused(again), "capsules that were consumed are read again"
         return f"capsules {named(first)}, again {named(again)}"
     if kind < 0.27:
-        untrue = drawn.FakeArray(draw) if draw.random() < 0.8 else drawn.backwards(draw)
+        if draw.random() < 0.2:
+            outcome = attempt(lambda: encoder.encode_to_numpy(drawn.backwards(draw)), BufferError)
+            assert not refused(outcome) or "UTF-8" not in str(outcome), "memory beside the buffer was read"
+            return f"backwards {named(outcome)}"
+        untrue = drawn.FakeArray(draw)
         outcome = attempt(lambda: encoder.encode_to_numpy(draw.choice([untrue, [untrue]])), BufferError)
         return f"fake {named(outcome)}"
     if kind < 0.4:
