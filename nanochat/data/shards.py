@@ -10,11 +10,14 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from artifacts.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 ROWS_PER_GROUP = 1024
 MANIFEST = "manifest.json"
@@ -119,7 +122,13 @@ def describe_shard(file: Path, path: str, split: Split, rows: int, text_bytes: i
 
 
 def read_shard(file: Path) -> Iterator[list[str]]:
-    """Yield the documents of each row group, at most one group in memory.
+    """Yield the documents of each row group. Raises as ``read_columns`` does."""
+    for column in read_columns(file):
+        yield column.to_pylist()
+
+
+def read_columns(file: Path) -> Iterator[pa.ChunkedArray]:
+    """Yield the documents of each row group as Arrow has them, valid UTF-8, at most one group in memory.
 
     Raises DataError naming the shard and the row group when the file is empty, truncated, damaged or has
     another schema; nothing is ever skipped.
@@ -134,10 +143,10 @@ def read_shard(file: Path) -> Iterator[list[str]]:
             if not parquet.metadata.num_rows:
                 raise _bad(file, 0, "no documents")
             for group in range(parquet.num_row_groups):
-                yield _texts(file, group, parquet.read_row_group(group, columns=["text"]).column("text"))
+                yield _checked(file, group, parquet.read_row_group(group, columns=["text"]).column("text"))
     except FileNotFoundError:
         raise DataError(f"shard {file.name} is missing") from None
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+    except (pa.ArrowException, OSError) as error:
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise _bad(file, group, f"damaged or truncated: {reason}") from None
 
@@ -151,10 +160,11 @@ def _check_schema(file: Path, schema: Any) -> None:
         raise _bad(file, 0, f"columns are ({columns}), wanted text: string")
 
 
-def _texts(file: Path, group: int, column: Any) -> list[str]:
+def _checked(file: Path, group: int, column: pa.ChunkedArray) -> pa.ChunkedArray:
     if column.null_count:
         raise _bad(file, group, f"{column.null_count} documents without text")
-    return column.to_pylist()
+    column.validate(full=True)
+    return column
 
 
 def _bad(file: Path, group: int, reason: str) -> DataError:

@@ -10,12 +10,15 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 import numpy as np
 
 from artifacts.errors import DataError
-from nanochat.data.shards import Shard, read_shard
+from nanochat.data.shards import Shard, read_columns
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 SCHEMA = 1
 
@@ -24,9 +27,11 @@ class BatchEncoder(Protocol):
     """What of a tokenizer is needed here."""
 
     @property
-    def vocab_size(self) -> int: ...
+    def id_dtype(self) -> np.dtype: ...
 
-    def encode_batch(self, texts: Sequence[str], num_threads: int = 0) -> list[list[int]]: ...
+    def encode_to_numpy(
+        self, texts: pa.ChunkedArray, num_threads: int = 0
+    ) -> tuple[np.ndarray, np.ndarray]: ...
 
 
 class ArrayFile:
@@ -53,11 +58,6 @@ class ArrayFile:
         np.lib.format.write_array_header_1_0(self._file, header)
 
 
-def token_dtype(vocab_size: int) -> np.dtype:
-    """uint16 where every id fits in it, else uint32."""
-    return np.dtype(np.uint16 if vocab_size <= 1 << 16 else np.uint32)
-
-
 def tokenize_shard(
     folder: Path, shard: Shard, output: Path, tokenizer: BatchEncoder, tokenizer_sha256: str, threads: int
 ) -> dict[str, int | str]:
@@ -65,20 +65,23 @@ def tokenize_shard(
 
     Raises DataError when the shard is damaged or is not the one that its manifest describes.
     """
+    import pyarrow.compute as pc
+
     _check_digest(folder / shard.path, shard)
     name = Path(shard.path).stem
-    dtype = token_dtype(tokenizer.vocab_size)
-    offsets = [0]
+    dtype = tokenizer.id_dtype
+    ends = [np.zeros(1, np.int64)]
     text_bytes = 0
     with (output / f"{name}.tokens.npy").open("wb") as file:
         tokens = ArrayFile(file, dtype)
-        for texts in read_shard(folder / shard.path):
-            for ids in tokenizer.encode_batch(texts, threads):
-                tokens.append(ids)
-                offsets.append(tokens.length)
-            text_bytes += sum(len(text.encode()) for text in texts)
+        for texts in read_columns(folder / shard.path):
+            ids, offsets = tokenizer.encode_to_numpy(texts, threads)
+            ends.append(offsets[1:] + tokens.length)
+            tokens.append(ids)
+            text_bytes += pc.sum(pc.binary_length(texts)).as_py()
         tokens.finish()
-    np.save(output / f"{name}.offsets.npy", np.array(offsets, np.int64), allow_pickle=False)
+    offsets = np.concatenate(ends)
+    np.save(output / f"{name}.offsets.npy", offsets, allow_pickle=False)
     about: dict[str, int | str] = {
         "schema": SCHEMA, "split": shard.split, "rows": len(offsets) - 1, "tokens": tokens.length,
         "text_bytes": text_bytes, "dtype": dtype.name,
@@ -94,7 +97,7 @@ def _check_digest(file: Path, shard: Shard) -> None:
     with file.open("rb") as stream:
         if hashlib.file_digest(stream, "sha256").hexdigest() == shard.sha256:
             return
-    for _ in read_shard(file):  # names the row group where the damage is
+    for _ in read_columns(file):  # names the row group where the damage is
         pass
     raise DataError(
         f"shard {file.name} is not the file that its manifest describes", "build the shards again"

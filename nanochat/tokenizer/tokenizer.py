@@ -9,11 +9,11 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -21,7 +21,10 @@ import rustbpe
 from artifacts.errors import DataError, ResourceError
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     import tiktoken
+
+T = TypeVar("T")
 
 SCHEMA = 1
 FILE_NAME = "tokenizer.json"
@@ -46,7 +49,8 @@ class Tokenizer:
     def __post_init__(self) -> None:
         if self.tokens[:256] != tuple(bytes([byte]) for byte in range(256)):
             raise ValueError("the first 256 tokens are not the bytes in order")
-        object.__setattr__(self, "_encoder", rustbpe.Encoder(self.tokens, self.pattern))
+        specials = {token: id_ for id_, token in enumerate(SPECIAL_TOKENS, len(self.tokens))}
+        object.__setattr__(self, "_encoder", rustbpe.Encoder(self.tokens, self.pattern, specials))
 
     def __repr__(self) -> str:
         return f"Tokenizer(vocab_size={self.vocab_size})"
@@ -65,10 +69,6 @@ class Tokenizer:
         return {token[2:-2]: id_ for id_, token in enumerate(SPECIAL_TOKENS, len(self.tokens))}
 
     @cached_property
-    def _all_bytes(self) -> tuple[bytes, ...]:
-        return self.tokens + tuple(token.encode() for token in SPECIAL_TOKENS)
-
-    @cached_property
     def token_bytes(self) -> np.ndarray:
         """int32 (vocab_size,): how many bytes of text each id stands for; 0 for special ids."""
         lengths = [len(token) for token in self.tokens] + [0] * len(SPECIAL_TOKENS)
@@ -76,26 +76,38 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Ordinary ids of ``text``, linear in its length. Raises DataError for a lone surrogate."""
-        try:
-            return self._encoder.encode(text)
-        except ValueError as error:
-            raise DataError(f"text cannot be encoded: {error}") from None
+        return _encoded(lambda: self._encoder.encode(text))
 
     def encode_batch(self, texts: Sequence[str], num_threads: int = 0) -> list[list[int]]:
         """``encode`` of each text, in parallel without the GIL; 0 threads: one for each processor."""
-        try:
-            return self._encoder.encode_batch(texts, num_threads)
-        except ValueError as error:
-            raise DataError(f"text cannot be encoded: {error}") from None
+        return _encoded(lambda: self._encoder.encode_batch(texts, num_threads))
+
+    def encode_to_numpy(
+        self, texts: Sequence[str] | pa.Array | pa.ChunkedArray, num_threads: int = 0
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """``encode`` of each text as two flat arrays, without a Python object for each text or id.
+
+        Returns the ids of all texts one after the other, of ``id_dtype``, and where each text begins in
+        them: int64 (len(texts) + 1,). Arrow's arrays are of type string or large_string.
+        """
+        dtype = self.id_dtype.name
+        return _encoded(lambda: self._encoder.encode_to_numpy(texts, num_threads, dtype))
+
+    @property
+    def id_dtype(self) -> np.dtype:
+        """uint16 where every id fits in it, else uint32."""
+        return np.dtype(np.uint16 if self.vocab_size <= 1 << 16 else np.uint32)
+
+    def count(self, text: str) -> int:
+        """The number of ids of ``text``."""
+        return _encoded(lambda: self._encoder.count(text))
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """Bytes of ``ids``; special ones as they are written. Raises DataError for an unknown id."""
-        pieces = []
-        for id_ in ids:
-            if not 0 <= id_ < self.vocab_size:
-                raise DataError(f"token id {id_} is not in a vocabulary of {self.vocab_size}")
-            pieces.append(self._all_bytes[id_])
-        return b"".join(pieces)
+        try:
+            return self._encoder.decode_bytes(ids)
+        except rustbpe.VocabularyError as error:
+            raise DataError(str(error)) from None
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text of ``ids``; bytes that are no UTF-8 (a character cut in two) become U+FFFD."""
@@ -133,6 +145,13 @@ class Tokenizer:
             raise ResourceError(f"no tokenizer at {file}", "train one: the stage `tokenizer`") from None
         except (ValueError, RecursionError) as error:
             raise DataError(f"tokenizer {file}: {error}", "build the tokenizer again") from None
+
+
+def _encoded(encode: Callable[[], T]) -> T:
+    try:
+        return encode()
+    except rustbpe.BpeError as error:
+        raise DataError(f"text cannot be encoded: {error}") from None
 
 
 def _file_of(path: Path) -> Path:

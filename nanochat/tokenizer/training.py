@@ -2,42 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import rustbpe
-from artifacts.errors import UsageError
-from nanochat.data.shards import read_texts
+from artifacts.errors import DataError, UsageError
+from nanochat.data.shards import read_manifest
 from nanochat.tokenizer.tokenizer import SPECIAL_TOKENS, SPLIT_PATTERN, Tokenizer
 
 SMALLEST_VOCAB_SIZE = 256 + len(SPECIAL_TOKENS)
+Progress = Callable[[str, int, int | None], object]
 
 
 def train_tokenizer(
-    shards: Path, vocab_size: int, *, doc_cap: int, max_chars: int, threads: int = 0
+    shards: Path,
+    vocab_size: int,
+    *,
+    doc_cap: int,
+    max_chars: int,
+    threads: int = 0,
+    progress: Progress | None = None,
 ) -> Tokenizer:
     """A tokenizer of exactly ``vocab_size`` ids, special ones included, from the train documents.
 
-    Only the first ``doc_cap`` characters of each document count, and ``max_chars`` in all. Raises
+    Only the first ``doc_cap`` characters of each document count, and ``max_chars`` in all. ``progress`` is
+    told the phase ("count" of documents, then "merge"), how much of it is done, and of how much. Raises
     UsageError naming the largest possible vocabulary when the text supports no larger one.
     """
-    texts = capped(read_texts(shards, "train"), doc_cap, max_chars)
-    return train_on_texts(texts, vocab_size, threads)
+    files = [shards / path for path in read_manifest(shards).splits["train"]]
+    return _trained(
+        vocab_size,
+        lambda size: rustbpe.train_parquet(
+            files, size, "text", SPLIT_PATTERN, threads, progress, doc_cap=doc_cap, max_chars=max_chars
+        ),
+    )
 
 
-def train_on_texts(texts: Iterable[str], vocab_size: int, threads: int = 0) -> Tokenizer:
+def train_on_texts(
+    texts: Iterable[str], vocab_size: int, threads: int = 0, progress: Progress | None = None
+) -> Tokenizer:
     """``train_tokenizer`` for any texts; they are streamed, not held."""
+    return _trained(vocab_size, lambda size: rustbpe.train(texts, size, SPLIT_PATTERN, threads, progress))
+
+
+def _trained(vocab_size: int, train: Callable[[int], rustbpe.Trained]) -> Tokenizer:
+    """``train`` learns that many ordinary tokens."""
     if vocab_size < SMALLEST_VOCAB_SIZE:
         raise UsageError(
             f"vocab_size {vocab_size} is under {SMALLEST_VOCAB_SIZE}: the bytes and special tokens"
         )
     try:
-        tokens = rustbpe.train(texts, vocab_size - len(SPECIAL_TOKENS), SPLIT_PATTERN, threads)
-    except rustbpe.VocabularyTooLarge as error:
-        largest = error.largest + len(SPECIAL_TOKENS)
+        trained = train(vocab_size - len(SPECIAL_TOKENS))
+    except rustbpe.CorpusError as error:
+        raise DataError(str(error), "build the shards again, or give other text") from None
+    if trained.stopped_early:
+        largest = len(trained.tokens) + len(SPECIAL_TOKENS)
         message = f"vocab_size {vocab_size} is more than the text supports: the largest possible is {largest}"
-        raise UsageError(message, "lower vocab_size or give more text") from None
-    return Tokenizer(tuple(tokens))
+        raise UsageError(message, "lower vocab_size or give more text")
+    return Tokenizer(tuple(trained.tokens))
 
 
 def capped(texts: Iterable[str], doc_cap: int, max_chars: int) -> Iterator[str]:

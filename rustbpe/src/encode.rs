@@ -1,185 +1,246 @@
-//! Applying merges: text to token ids.
+//! Applying merges: text to token ids and back.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use rustc_hash::FxHashMap;
 
+use crate::cache::Cache;
+use crate::merge::encode_piece;
+use crate::pieces::{self, LONGEST};
+use crate::vocabulary::Vocabulary;
 use crate::{Error, Splitter, thread_count};
 
-/// Encodes text exactly as tiktoken's `encode_ordinary` with the same ranks and pattern: in each
-/// piece, always the leftmost of the adjacent tokens whose joined bytes have the lowest rank.
+/// A thread takes texts of about this many bytes at a time.
+const BLOCK_BYTES: usize = 1 << 17;
+
+/// Encodes text exactly as tiktoken does with the same ranks and pattern: in each piece, always the
+/// leftmost of the adjacent tokens whose joined bytes have the lowest rank.
 pub struct Encoder {
     splitter: Splitter,
-    /// Token bytes -> id, for pieces that are a token as a whole.
-    ids: FxHashMap<Box<[u8]>, u32>,
-    byte_ids: [u32; 256],
-    /// Two adjacent tokens -> the token of their joined bytes.
-    merges: FxHashMap<(u32, u32), u32>,
+    vocabulary: Vocabulary,
+    specials: Vec<(String, u32)>,
+    /// What was learned of pieces so far, one a thread at work.
+    caches: Mutex<Vec<Cache>>,
+}
+
+/// The tokens of several texts, one text after the other.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Flat {
+    pub tokens: Vec<u32>,
+    /// Where each text ends in `tokens`.
+    pub ends: Vec<usize>,
 }
 
 impl Encoder {
-    /// `ranks` holds the bytes of each token by id. Each must be a single byte (all 256 must be
-    /// there) or two earlier tokens joined, and stand there once.
-    pub fn new(ranks: &[impl AsRef<[u8]>], pattern: &str) -> Result<Self, Error> {
+    /// `ranks` holds the bytes of each token by id: all single bytes, and others that are two earlier
+    /// tokens joined. `specials` are texts with ids of their own.
+    pub fn new(
+        ranks: &[impl AsRef<[u8]>],
+        pattern: &str,
+        specials: Vec<(String, u32)>,
+    ) -> Result<Self, Error> {
         let splitter = Splitter::new(pattern)?;
-        let mut ids = FxHashMap::default();
-        for (id, token) in ranks.iter().enumerate() {
-            if let Some(first) = ids.insert(token.as_ref().into(), id as u32) {
-                let message = format!("ranks {first} and {id} are the same token");
-                return Err(Error::Vocabulary(message));
-            }
+        let vocabulary = Vocabulary::new(ranks)?;
+        let mut seen = FxHashMap::default();
+        for (text, id) in &specials {
+            let message = match (vocabulary.token(*id), seen.insert(*id, text)) {
+                _ if text.is_empty() => format!("special token {id} is empty"),
+                (Some(_), _) => format!("special token {text:?} has the id {id} of an ordinary one"),
+                (_, Some(other)) => format!("special tokens {other:?} and {text:?} have the same id {id}"),
+                (None, None) => continue,
+            };
+            return Err(Error::Vocabulary(message));
         }
-        let byte_ids = byte_ids(&ids)?;
-        let mut merges = FxHashMap::default();
-        for (id, token) in (0..).zip(ranks) {
-            add_merges(&mut merges, &ids, token.as_ref(), id)?;
-        }
-        Ok(Encoder { splitter, ids, byte_ids, merges })
+        Ok(Encoder { splitter, vocabulary, specials, caches: Mutex::default() })
     }
 
-    /// The ids of `text`. Linear in its length, but for the logarithm of its longest piece.
+    /// The ids of `text`, in which special tokens are ordinary text. Linear in its length.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, Error> {
-        self.encode_with(text, &mut Scratch::default())
+        let mut tokens = Vec::with_capacity(text.len() / 3);
+        self.with_cache(|cache| self.encode_onto(text, cache, &mut tokens))?;
+        Ok(tokens)
+    }
+
+    /// The same, but the texts of `allowed` special tokens become their ids.
+    pub fn encode_with_special(
+        &self,
+        text: &str,
+        allowed: &[impl AsRef<str>],
+    ) -> Result<Vec<u32>, Error> {
+        let mut known = Vec::with_capacity(allowed.len());
+        for name in allowed.iter().map(AsRef::as_ref) {
+            let Some((name, id)) = self.specials.iter().find(|(special, _)| special == name) else {
+                return Err(Error::Vocabulary(format!("{name:?} is not a special token")));
+            };
+            known.push((name.as_str(), *id, text.find(name.as_str())));
+        }
+        let (mut tokens, mut at) = (Vec::with_capacity(text.len() / 3), 0);
+        self.with_cache(|cache| {
+            loop {
+                for (name, _, next) in &mut known {
+                    if next.is_some_and(|next| next < at) {
+                        *next = text[at..].find(*name).map(|next| next + at);
+                    }
+                }
+                // The first one, of those that begin there the longest.
+                let first = known.iter().filter_map(|&(name, id, next)| Some((next?, name, id)));
+                let first = first.min_by_key(|&(next, name, _)| (next, usize::MAX - name.len()));
+                let end = first.map_or(text.len(), |(next, ..)| next);
+                self.encode_onto(&text[at..end], cache, &mut tokens)?;
+                let Some((next, name, id)) = first else { return Ok(()) };
+                tokens.push(id);
+                at = next + name.len();
+            }
+        })?;
+        Ok(tokens)
+    }
+
+    /// The number of ids of `text`.
+    pub fn count(&self, text: &str) -> Result<usize, Error> {
+        self.encode(text).map(|tokens| tokens.len())
     }
 
     /// The ids of each text; `threads` 0 means one for each processor.
-    pub fn encode_batch(&self, texts: &[&str], threads: usize) -> Result<Vec<Vec<u32>>, Error> {
-        let chunk_len = texts.len().div_ceil(thread_count(threads)).max(1);
-        let mut encoded = vec![Vec::new(); texts.len()];
-        thread::scope(|scope| {
-            let workers: Vec<_> = (texts.chunks(chunk_len).zip(encoded.chunks_mut(chunk_len)))
-                .map(|(texts, encoded)| scope.spawn(|| self.encode_chunk(texts, encoded)))
-                .collect();
-            workers.into_iter().try_for_each(|worker| worker.join().expect("encoding never panics"))
-        })?;
-        Ok(encoded)
-    }
-
-    fn encode_chunk(&self, texts: &[&str], encoded: &mut [Vec<u32>]) -> Result<(), Error> {
-        let mut scratch = Scratch::default();
-        for (text, ids) in texts.iter().zip(encoded) {
-            *ids = self.encode_with(text, &mut scratch)?;
+    pub fn encode_batch(&self, texts: &[&str], threads: usize) -> Result<Vec<Flat>, Error> {
+        let blocks = blocks(texts);
+        let threads = thread_count(threads).min(blocks.len());
+        let encode_block = |(begin, end): (usize, usize), cache: &mut Cache| {
+            let bytes: usize = texts[begin..end].iter().map(|text| text.len()).sum();
+            let mut flat = Flat { tokens: Vec::with_capacity(bytes / 3), ends: Vec::with_capacity(end - begin) };
+            for text in &texts[begin..end] {
+                self.encode_onto(text, cache, &mut flat.tokens)?;
+                flat.ends.push(flat.tokens.len());
+            }
+            Ok(flat)
+        };
+        if threads <= 1 {
+            return self.with_cache(|cache| blocks.into_iter().map(|block| encode_block(block, cache)).collect());
         }
-        Ok(())
-    }
-
-    fn encode_with(&self, text: &str, scratch: &mut Scratch) -> Result<Vec<u32>, Error> {
-        let mut output = Vec::with_capacity(text.len() / 3);
-        self.splitter.split(text, |piece| match self.ids.get(piece.as_bytes()) {
-            Some(&id) => output.push(id),
-            None => scratch.merge_piece(self, piece.as_bytes(), &mut output),
+        let next = AtomicUsize::new(0);
+        let work = || {
+            self.with_cache(|cache| {
+                let mut done = Vec::new();
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(&block) = blocks.get(number) else { return Ok(done) };
+                    done.push((number, encode_block(block, cache)?));
+                }
+            })
+        };
+        let mut done = thread::scope(|scope| {
+            let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+            let mut done = Vec::with_capacity(blocks.len());
+            for worker in workers {
+                done.extend(worker.join().expect("encoding never panics")?);
+            }
+            Ok::<_, Error>(done)
         })?;
-        Ok(output)
+        done.sort_unstable_by_key(|&(number, _)| number);
+        Ok(done.into_iter().map(|(_, flat)| flat).collect())
     }
 
-    fn merged(&self, left: u32, right: u32) -> Option<u32> {
-        self.merges.get(&(left, right)).copied()
-    }
-}
-
-fn byte_ids(ids: &FxHashMap<Box<[u8]>, u32>) -> Result<[u32; 256], Error> {
-    let mut byte_ids = [0; 256];
-    for byte in 0..=u8::MAX {
-        let id = ids.get([byte].as_slice());
-        let missing = || Error::Vocabulary(format!("ranks have no token for the byte {byte:#04x}"));
-        byte_ids[usize::from(byte)] = *id.ok_or_else(missing)?;
-    }
-    Ok(byte_ids)
-}
-
-/// Adds every way to join two earlier tokens into `token`, not only the one that training chose.
-fn add_merges(
-    merges: &mut FxHashMap<(u32, u32), u32>,
-    ids: &FxHashMap<Box<[u8]>, u32>,
-    token: &[u8],
-    id: u32,
-) -> Result<(), Error> {
-    let mut reachable = token.len() == 1;
-    for cut in 1..token.len() {
-        let (left, right) = token.split_at(cut);
-        if let (Some(&left), Some(&right)) = (ids.get(left), ids.get(right)) {
-            merges.insert((left, right), id);
-            reachable |= left < id && right < id;
-        }
-    }
-    match reachable {
-        true => Ok(()),
-        false => Err(Error::Vocabulary(format!("rank {id} is not two earlier tokens joined"))),
-    }
-}
-
-/// The tokens of one piece as a linked list over its bytes, kept to reuse the memory.
-#[derive(Default)]
-struct Scratch {
-    nodes: Vec<Node>,
-    /// Possible merges: (rank, node of the left token); outdated ones are recognised when popped.
-    candidates: BinaryHeap<Reverse<(u32, u32)>>,
-}
-
-#[derive(Clone, Copy)]
-struct Node {
-    id: u32,
-    previous: u32,
-    next: u32,
-}
-
-const NONE: u32 = u32::MAX;
-
-impl Scratch {
-    fn merge_piece(&mut self, encoder: &Encoder, piece: &[u8], output: &mut Vec<u32>) {
-        self.fill(encoder, piece);
-        while let Some(Reverse((rank, node))) = self.candidates.pop() {
-            if self.rank_at(encoder, node) == Some(rank) {
-                self.merge_at(encoder, node, rank);
+    /// The bytes of `ids`; special tokens as they are written.
+    pub fn decode(&self, ids: &[u32]) -> Result<Vec<u8>, Error> {
+        let mut bytes = Vec::with_capacity(ids.len() * 4);
+        for &id in ids {
+            match self.vocabulary.token(id) {
+                Some(token) => bytes.extend_from_slice(token),
+                None => match self.specials.iter().find(|&&(_, special)| special == id) {
+                    Some((text, _)) => bytes.extend_from_slice(text.as_bytes()),
+                    None => return Err(self.unknown(id)),
+                },
             }
         }
-        let mut node = 0;
-        while node != NONE {
-            output.push(self.nodes[node as usize].id);
-            node = self.nodes[node as usize].next;
-        }
+        Ok(bytes)
     }
 
-    fn fill(&mut self, encoder: &Encoder, piece: &[u8]) {
-        let len = piece.len() as u32;
-        self.nodes.clear();
-        self.nodes.extend((0..len).zip(piece).map(|(i, &byte)| Node {
-            id: encoder.byte_ids[usize::from(byte)],
-            previous: i.wrapping_sub(1),
-            next: if i + 1 < len { i + 1 } else { NONE },
-        }));
-        (0..len).for_each(|node| self.push_candidate(encoder, node));
+    fn unknown(&self, id: u32) -> Error {
+        let special = self.specials.len();
+        let ordinary = self.vocabulary.len();
+        Error::Vocabulary(format!(
+            "token id {id} is not one of the {ordinary} ordinary and {special} special ones"
+        ))
     }
 
-    /// Rank of the merge of `node` with its successor; None too for a node that was merged away.
-    fn rank_at(&self, encoder: &Encoder, node: u32) -> Option<u32> {
-        let Node { id, next, .. } = self.nodes[node as usize];
-        encoder.merged(id, self.nodes.get(next as usize)?.id)
+    /// The special tokens and their ids.
+    pub fn specials(&self) -> &[(String, u32)] {
+        &self.specials
     }
 
-    fn push_candidate(&mut self, encoder: &Encoder, node: u32) {
-        if let Some(rank) = self.rank_at(encoder, node) {
-            self.candidates.push(Reverse((rank, node)));
-        }
+    /// The number of ordinary tokens.
+    pub fn vocab_size(&self) -> usize {
+        self.vocabulary.len()
     }
 
-    fn merge_at(&mut self, encoder: &Encoder, node: u32, id: u32) {
-        let absorbed = self.nodes[node as usize].next;
-        let next = self.nodes[absorbed as usize].next;
-        self.nodes[absorbed as usize] = Node { id: NONE, previous: NONE, next: NONE };
-        self.nodes[node as usize].id = id;
-        self.nodes[node as usize].next = next;
-        if next != NONE {
-            self.nodes[next as usize].previous = node;
-            self.push_candidate(encoder, node);
+    /// One more than the largest id.
+    pub fn id_limit(&self) -> usize {
+        let specials = self.specials.iter().map(|&(_, id)| id as usize + 1).max();
+        self.vocabulary.len().max(specials.unwrap_or(0))
+    }
+
+    /// Runs `work` with a cache that no other thread uses meanwhile, and keeps that for later.
+    fn with_cache<T>(&self, work: impl FnOnce(&mut Cache) -> Result<T, Error>) -> Result<T, Error> {
+        let lock = || self.caches.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut cache = lock().pop().unwrap_or_default();
+        let result = work(&mut cache);
+        lock().push(cache);
+        result
+    }
+
+    fn encode_onto(&self, text: &str, cache: &mut Cache, tokens: &mut Vec<u32>) -> Result<(), Error> {
+        let bytes = text.as_bytes();
+        self.splitter.split(text, |start, end| {
+            if end - start > LONGEST {
+                let piece = &bytes[start..end];
+                match self.vocabulary.id_of(piece) {
+                    Some(id) => tokens.push(id),
+                    None => encode_piece(&self.vocabulary, piece, tokens),
+                }
+                return;
+            }
+            let key = pieces::key(bytes, start, end);
+            cache.push_or_insert(key, tokens, |tokens| match self.vocabulary.id_of_key(key) {
+                Some(id) => tokens.push(id),
+                None => encode_piece(&self.vocabulary, &bytes[start..end], tokens),
+            });
+        })
+    }
+}
+
+/// Writes the tokens of `flats`, one after the other, into `out`, which has room for exactly these.
+pub fn gather<T: Send>(flats: &[Flat], threads: usize, out: &mut [T], convert: impl Fn(u32) -> T + Sync) {
+    let (convert, share) = (&convert, flats.len().div_ceil(thread_count(threads)).max(1));
+    thread::scope(|scope| {
+        let mut rest = out;
+        for flats in flats.chunks(share) {
+            let len = flats.iter().map(|flat| flat.tokens.len()).sum();
+            let (part, after) = rest.split_at_mut(len);
+            rest = after;
+            scope.spawn(move || {
+                let tokens = flats.iter().flat_map(|flat| &flat.tokens);
+                part.iter_mut().zip(tokens).for_each(|(out, &id)| *out = convert(id));
+            });
         }
-        let previous = self.nodes[node as usize].previous;
-        if previous != NONE {
-            self.push_candidate(encoder, previous);
+    });
+}
+
+/// Runs of texts of about `BLOCK_BYTES`, as (first, one past the last).
+fn blocks(texts: &[&str]) -> Vec<(usize, usize)> {
+    let mut blocks = Vec::new();
+    let (mut begin, mut bytes) = (0, 0);
+    for (index, text) in texts.iter().enumerate() {
+        bytes += text.len();
+        if bytes >= BLOCK_BYTES {
+            blocks.push((begin, index + 1));
+            (begin, bytes) = (index + 1, 0);
         }
     }
+    if begin < texts.len() {
+        blocks.push((begin, texts.len()));
+    }
+    blocks
 }
 
 #[cfg(test)]
@@ -189,77 +250,136 @@ mod tests {
 
     const TEXT: &str = "the cat sat on the mat; the théâtre, the 12345 bananas aaaaaaa!\n\n  end";
 
-    fn ranks() -> Vec<Vec<u8>> {
+    fn trained(text: &str, vocab_size: usize) -> Vec<Vec<u8>> {
         let mut counter = PieceCounter::new(Splitter::Default, 1);
-        counter.add(&[TEXT]).unwrap();
-        train(&counter.finish(), 290).unwrap()
+        counter.add(&[text]).unwrap();
+        train(counter.finish(), vocab_size, &mut |_, _, _| Ok(())).unwrap().tokens
     }
 
-    fn encoder() -> Encoder {
-        Encoder::new(&ranks(), DEFAULT_PATTERN).unwrap()
+    fn encoder(ranks: &[Vec<u8>]) -> Encoder {
+        Encoder::new(ranks, DEFAULT_PATTERN, vec![("<|a|>".into(), 1000), ("<|a|>b".into(), 1001)]).unwrap()
     }
 
     /// The definition: join the lowest-ranked adjacent pair until there is none.
     fn naive_encode(ranks: &[Vec<u8>], piece: &[u8]) -> Vec<u32> {
-        let rank = |bytes: &[u8]| ranks.iter().position(|token| token == bytes);
-        let mut parts: Vec<Vec<u8>> = piece.iter().map(|&byte| vec![byte]).collect();
-        while let Some((_, i)) = (1..parts.len())
-            .filter_map(|i| Some((rank(&[&*parts[i - 1], &*parts[i]].concat())?, i)))
-            .min()
-        {
+        let ids: FxHashMap<&[u8], u32> = ranks.iter().map(Vec::as_slice).zip(0..).collect();
+        let mut parts: Vec<&[u8]> = piece.chunks(1).collect();
+        let joined = |parts: &[&[u8]], i: usize, at: usize| {
+            ids.get(&piece[at..at + parts[i - 1].len() + parts[i].len()]).copied()
+        };
+        loop {
+            let mut at = 0;
+            let mut best = None;
+            for i in 1..parts.len() {
+                if let Some(rank) = joined(&parts, i, at) {
+                    best = best.min(Some((rank, i, at))).or(Some((rank, i, at)));
+                }
+                at += parts[i - 1].len();
+            }
+            let Some((_, i, at)) = best else { break };
             let right = parts.remove(i);
-            parts[i - 1].extend(right);
+            parts[i - 1] = &piece[at..at + parts[i - 1].len() + right.len()];
         }
-        parts.iter().map(|part| rank(part).unwrap() as u32).collect()
+        parts.iter().map(|part| ids[part]).collect()
+    }
+
+    fn random_letters(len: usize, letters: u64, seed: u64) -> String {
+        let mut state = seed;
+        let mut next = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            char::from(b'a' + ((state >> 33) % letters) as u8)
+        };
+        (0..len).map(|_| next()).collect()
     }
 
     #[test]
     fn ids_equal_the_definition() {
-        let (ranks, encoder) = (ranks(), encoder());
+        let ranks = trained(TEXT, 290);
         let mut expected = Vec::new();
-        let visit = |piece: &str| expected.extend(naive_encode(&ranks, piece.as_bytes()));
+        let visit = |start, end| expected.extend(naive_encode(&ranks, &TEXT.as_bytes()[start..end]));
         Splitter::Default.split(TEXT, visit).unwrap();
-        assert_eq!(encoder.encode(TEXT).unwrap(), expected);
+        assert_eq!(encoder(&ranks).encode(TEXT).unwrap(), expected);
+    }
+
+    #[test]
+    fn pieces_of_any_length_equal_the_definition() {
+        for seed in 0..40 {
+            let letters = 1 + seed % 5;
+            let words: Vec<String> =
+                (0..200).map(|i| random_letters(i % 50, letters, 77 * seed + i as u64)).collect();
+            let ranks = trained(&words.join(" "), 256 + 4 * letters as usize);
+            let encoder = encoder(&ranks);
+            for len in 1..120 {
+                let piece = random_letters(len, letters, 1000 * seed + len as u64);
+                let expected = naive_encode(&ranks, piece.as_bytes());
+                assert_eq!(encoder.encode(&piece).unwrap(), expected, "{piece}");
+            }
+        }
     }
 
     #[test]
     fn ids_join_to_the_text() {
-        let ranks = ranks();
+        let ranks = trained(TEXT, 290);
         for text in [TEXT, "", "\0", "naïve 🤖 café", "unseen wörds"] {
-            let ids = encoder().encode(text).unwrap();
-            let bytes: Vec<u8> = ids.iter().flat_map(|&id| ranks[id as usize].clone()).collect();
-            assert_eq!(bytes, text.as_bytes());
+            let encoder = encoder(&ranks);
+            let ids = encoder.encode(text).unwrap();
+            assert_eq!(encoder.decode(&ids).unwrap(), text.as_bytes());
+            assert_eq!(encoder.count(text).unwrap(), ids.len());
         }
+        let unknown = encoder(&ranks).decode(&[290]).unwrap_err().to_string();
+        assert_eq!(unknown, "token id 290 is not one of the 290 ordinary and 2 special ones");
+    }
+
+    #[test]
+    fn special_tokens_only_where_allowed() {
+        let encoder = encoder(&trained(TEXT, 290));
+        let text = "the <|a|>b<|a|>the";
+        assert!(encoder.encode(text).unwrap().iter().all(|&id| id < 290));
+        let with = |allowed: &[&str]| encoder.encode_with_special(text, allowed).unwrap();
+        let specials = |ids: Vec<u32>| ids.into_iter().filter(|&id| id >= 290).collect::<Vec<_>>();
+        assert_eq!(specials(with(&["<|a|>", "<|a|>b"])), [1001, 1000]);
+        assert_eq!(specials(with(&["<|a|>"])), [1000, 1000]);
+        assert_eq!(specials(with(&[])), []);
+        assert_eq!(encoder.decode(&with(&["<|a|>"])).unwrap(), text.as_bytes());
+        let unknown = encoder.encode_with_special(text, &["<|b|>"]).unwrap_err().to_string();
+        assert_eq!(unknown, "\"<|b|>\" is not a special token");
+    }
+
+    #[test]
+    fn special_tokens_that_clash_are_refused() {
+        let ranks = trained(TEXT, 290);
+        let refused = |specials: &[(&str, u32)]| {
+            let specials = specials.iter().map(|&(text, id)| (text.into(), id)).collect();
+            Encoder::new(&ranks, DEFAULT_PATTERN, specials).err().unwrap().to_string()
+        };
+        assert_eq!(refused(&[("x", 7)]), "special token \"x\" has the id 7 of an ordinary one");
+        assert_eq!(refused(&[("x", 300), ("y", 300)]), "special tokens \"x\" and \"y\" have the same id 300");
+        assert_eq!(refused(&[("", 300)]), "special token 300 is empty");
     }
 
     #[test]
     fn a_batch_is_each_text_alone() {
-        let texts: Vec<&str> = TEXT.split(' ').collect();
-        let alone: Vec<_> = texts.iter().map(|text| encoder().encode(text).unwrap()).collect();
+        let encoder = encoder(&trained(TEXT, 290));
+        let long = TEXT.repeat(3000);
+        let mut texts: Vec<&str> = TEXT.split(' ').collect();
+        texts.extend([&long, "", &long, "end", &long]);
+        let alone: Vec<_> = texts.iter().map(|text| encoder.encode(text).unwrap()).collect();
         for threads in [0, 1, 3, 100] {
-            assert_eq!(encoder().encode_batch(&texts, threads).unwrap(), alone);
+            let flats = encoder.encode_batch(&texts, threads).unwrap();
+            assert_eq!(flats.iter().map(|flat| flat.ends.len()).sum::<usize>(), texts.len());
+            let mut tokens = vec![0; flats.iter().map(|flat| flat.tokens.len()).sum()];
+            gather(&flats, threads, &mut tokens, |id| id);
+            assert_eq!(tokens, alone.concat());
         }
-        assert!(encoder().encode_batch(&[], 2).unwrap().is_empty());
+        assert!(encoder.encode_batch(&[], 2).unwrap().is_empty());
     }
 
     #[test]
     fn long_pieces_are_not_quadratic() {
-        for text in ["a".repeat(1_000_000), " ".repeat(1_000_000), "the".repeat(300_000)] {
-            assert!(!encoder().encode(&text).unwrap().is_empty());
+        let encoder = encoder(&trained(TEXT, 290));
+        let texts = ["a".repeat(1_000_000), " ".repeat(1_000_000), "the".repeat(300_000)];
+        for text in texts.into_iter().chain([random_letters(1_000_000, 5, 3)]) {
+            assert!(!encoder.encode(&text).unwrap().is_empty());
         }
-    }
-
-    #[test]
-    fn bad_ranks_are_refused() {
-        let refused = |change: fn(&mut Vec<Vec<u8>>)| {
-            let mut ranks = ranks();
-            change(&mut ranks);
-            Encoder::new(&ranks, DEFAULT_PATTERN).err().unwrap().to_string()
-        };
-        assert_eq!(refused(|r| r.push(r[260].clone())), "ranks 260 and 290 are the same token");
-        assert_eq!(refused(|r| drop(r.remove(7))), "ranks have no token for the byte 0x07");
-        assert_eq!(refused(|r| r.push(vec![])), "rank 290 is not two earlier tokens joined");
-        let unreachable = "rank 290 is not two earlier tokens joined";
-        assert_eq!(refused(|r| r.push(b"zzzz".to_vec())), unreachable);
     }
 }

@@ -6,6 +6,7 @@ use fancy_regex::Regex;
 use regex_syntax::hir::{Class as HirClass, HirKind};
 
 use crate::Error;
+use crate::window::{Borders, WIDTH, borders};
 
 /// GPT-4's split pattern, but with numbers of at most two digits: contractions, words with one
 /// leading symbol, numbers, symbols with one leading space, newlines, other white space.
@@ -41,29 +42,58 @@ impl Splitter {
         }
     }
 
-    /// Calls `visit` with each piece of `text` in order. The default pattern covers every text;
-    /// what another pattern does not match is left out.
-    pub fn split<'t>(&self, text: &'t str, mut visit: impl FnMut(&'t str)) -> Result<(), Error> {
+    /// Calls `visit` with where each piece of `text` begins and ends, in order. The default pattern
+    /// covers every text; what another pattern does not match is left out.
+    #[inline]
+    pub fn split(&self, text: &str, mut visit: impl FnMut(usize, usize)) -> Result<(), Error> {
         match self {
-            Splitter::Default => {
-                let mut rest = text;
-                while !rest.is_empty() {
-                    let (piece, after) = rest.split_at(first_piece_len(rest));
-                    visit(piece);
-                    rest = after;
-                }
-            }
+            Splitter::Default => split_default(text, visit),
             Splitter::Regex(regex) => {
                 for found in regex.find_iter(text) {
                     let found = found
                         .map_err(|e| Error::Pattern(format!("pattern gave up on a text: {e}")))?;
                     if !found.as_str().is_empty() {
-                        visit(found.as_str());
+                        visit(found.start(), found.end());
                     }
                 }
             }
         }
         Ok(())
+    }
+}
+
+/// Window by window, each beginning with a piece; by character where a window says nothing.
+#[inline]
+fn split_default(text: &str, mut visit: impl FnMut(usize, usize)) {
+    let bytes = text.as_bytes();
+    let mut at = 0;
+    while at < bytes.len() {
+        let rest = &bytes[at..];
+        let mut padded = [0; WIDTH];
+        let (window, len) = match rest.first_chunk() {
+            Some(window) => (window, WIDTH),
+            None => {
+                padded[..rest.len()].copy_from_slice(rest);
+                (&padded, rest.len())
+            }
+        };
+        let mut begin = at;
+        if let Some(Borders { mut starts, known }) = borders(window, len, len == rest.len()) {
+            while starts != 0 {
+                let end = at + starts.trailing_zeros() as usize;
+                visit(begin, end);
+                begin = end;
+                starts &= starts - 1;
+            }
+            if known == rest.len() {
+                return visit(begin, bytes.len());
+            }
+        }
+        if begin == at {
+            begin += first_piece_len(&text[at..]);
+            visit(at, begin);
+        }
+        at = begin;
     }
 }
 
@@ -165,7 +195,7 @@ mod tests {
 
     fn pieces<'t>(splitter: &Splitter, text: &'t str) -> Vec<&'t str> {
         let mut pieces = Vec::new();
-        splitter.split(text, |piece| pieces.push(piece)).unwrap();
+        splitter.split(text, |start, end| pieces.push(&text[start..end])).unwrap();
         pieces
     }
 
@@ -189,23 +219,33 @@ mod tests {
         }
     }
 
-    #[test]
-    fn scanner_equals_regex_on_random_strings() {
-        let alphabet: Vec<char> =
-            " \t\r\n\u{a0}\u{2028}'’ſsSdmtlLvVrReExyéK漢あ가1२Ⅷ½.,!?🤖\u{301}\u{200d}\0"
-                .chars()
-                .chain("   '' \n\n11ab".chars())
-                .collect();
+    fn assert_equal_on_random_strings(alphabet: &str, longest: usize, count: usize) {
+        let alphabet: Vec<char> = alphabet.chars().collect();
         let regex = Splitter::regex(DEFAULT_PATTERN).unwrap();
         let mut state = 1_u64;
-        for _ in 0..100_000 {
-            let mut next = || {
-                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                (state >> 33) as usize
-            };
-            let len = next() % 14;
+        let mut next = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 33) as usize
+        };
+        for _ in 0..count {
+            let len = next() % longest;
             let text: String = (0..len).map(|_| alphabet[next() % alphabet.len()]).collect();
             assert_scanner_equals_regex(&regex, &text);
+        }
+    }
+
+    #[test]
+    fn scanner_equals_regex_on_random_strings() {
+        let mixed = " \t\r\n\u{a0}\u{2028}'’ſsSdmtlLvVrReExyéK漢あ가1२Ⅷ½.,!?🤖\u{301}\u{200d}\0   '' \n\n11ab";
+        assert_equal_on_random_strings(mixed, 14, 100_000);
+        assert_equal_on_random_strings(mixed, 300, 5_000);
+    }
+
+    #[test]
+    fn windows_equal_regex_on_random_ascii() {
+        for alphabet in ["   \n\r\t.'slvead12", " \n.a", " \n", "1 a'll", "'sS re\n", "abcdefgh 1234567890 !\"#.,\u{b}\u{1c}\0\u{7f}\n"] {
+            assert_equal_on_random_strings(alphabet, 20, 30_000);
+            assert_equal_on_random_strings(alphabet, 200, 10_000);
         }
     }
 
@@ -219,7 +259,7 @@ mod tests {
     fn a_pattern_that_gives_up_is_an_error() {
         let regex = Splitter::regex(DEFAULT_PATTERN).unwrap();
         let text = " ".repeat(4_000_000) + "x";
-        assert!(matches!(regex.split(&text, |_| ()), Err(Error::Pattern(_))));
+        assert!(matches!(regex.split(&text, |_, _| ()), Err(Error::Pattern(_))));
     }
 
     #[test]

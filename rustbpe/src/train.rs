@@ -1,171 +1,165 @@
-//! Learning merges. The text is seen once, as counts of its distinct pieces; memory grows with
-//! those, not with the text.
+//! Learning merges from the counts of the distinct pieces.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::collections::hash_map::Entry;
-use std::thread;
 
 use rustc_hash::FxHashMap;
 
-use crate::{Error, Splitter, thread_count};
+use crate::{Error, Phase, PieceCounts, Watch};
 
-pub type PieceCounts = FxHashMap<Box<str>, i64>;
-
-/// Counts the distinct pieces of a stream of texts.
-pub struct PieceCounter {
-    splitter: Splitter,
-    by_thread: Vec<PieceCounts>,
+/// What training gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trained {
+    /// The bytes of each token by id: the 256 bytes, then one token a merge.
+    pub tokens: Vec<Vec<u8>>,
+    /// The text had no pair left before there were as many tokens as asked for.
+    pub stopped_early: bool,
 }
 
-impl PieceCounter {
-    /// `threads` 0 means one for each processor.
-    pub fn new(splitter: Splitter, threads: usize) -> Self {
-        PieceCounter { splitter, by_thread: vec![PieceCounts::default(); thread_count(threads)] }
-    }
-
-    /// Counts the pieces of `texts`, dealt out to the threads in turn.
-    pub fn add(&mut self, texts: &[&str]) -> Result<(), Error> {
-        let (splitter, stride) = (&self.splitter, self.by_thread.len());
-        thread::scope(|scope| {
-            let workers: Vec<_> = (self.by_thread.iter_mut().enumerate())
-                .map(|(first, counts)| {
-                    let own_texts = texts.iter().skip(first).step_by(stride);
-                    scope.spawn(move || count_pieces(&splitter.clone(), own_texts, counts))
-                })
-                .collect();
-            workers.into_iter().try_for_each(|worker| worker.join().expect("counting never panics"))
-        })
-    }
-
-    pub fn finish(self) -> PieceCounts {
-        let mut threads = self.by_thread.into_iter();
-        let mut total = threads.next().unwrap_or_default();
-        for (piece, count) in threads.flatten() {
-            *total.entry(piece).or_default() += count;
-        }
-        total
-    }
-}
-
-fn count_pieces<'t>(
-    splitter: &Splitter,
-    texts: impl Iterator<Item = &'t &'t str>,
-    counts: &mut PieceCounts,
-) -> Result<(), Error> {
-    for text in texts {
-        splitter.split(text, |piece| match counts.get_mut(piece) {
-            Some(count) => *count += 1,
-            None => drop(counts.insert(piece.into(), 1)),
-        })?;
-    }
-    Ok(())
-}
-
-/// Learns `vocab_size` tokens: the 256 bytes, then one token a merge. The result is the bytes of
-/// each token by id.
+/// Learns up to `vocab_size` tokens.
 ///
 /// Each step merges the most frequent pair; of equally frequent ones that with the smallest left
 /// id, then right id. So the result depends on the counts alone: not on threads, hash seeds or the
-/// order of the text.
-pub fn train(pieces: &PieceCounts, vocab_size: usize) -> Result<Vec<Vec<u8>>, Error> {
+/// order of the text. `watch` is asked again and again whether to go on.
+pub fn train(pieces: PieceCounts, vocab_size: usize, watch: Watch) -> Result<Trained, Error> {
     let mut tokens: Vec<Vec<u8>> = (0..=u8::MAX).map(|byte| vec![byte]).collect();
-    if vocab_size < tokens.len() {
+    let Some(merges) = vocab_size.checked_sub(tokens.len()) else {
         return Err(Error::Vocabulary(format!("vocab_size {vocab_size} is under the 256 bytes")));
+    };
+    if pieces.is_empty() {
+        return Err(Error::Corpus("there is no text to train on".into()));
     }
     let mut corpus = Corpus::new(pieces)?;
-    while tokens.len() < vocab_size {
-        let Some(pair) = corpus.pop_most_frequent() else {
-            return Err(Error::TooLarge { asked: vocab_size, largest: tokens.len() });
-        };
+    watch(Phase::Merge, 0, Some(merges as u64))?;
+    for done in 0..merges {
+        let Some(pair) = corpus.pop_most_frequent() else { break };
         corpus.merge(pair);
         tokens.push([&*tokens[pair.0 as usize], &*tokens[pair.1 as usize]].concat());
+        watch(Phase::Merge, done as u64 + 1, Some(merges as u64))?;
     }
-    Ok(tokens)
+    Ok(Trained { stopped_early: tokens.len() < vocab_size, tokens })
 }
 
 type Pair = (u32, u32);
 
-#[derive(Default)]
+/// How often a pair occurs, and which part of `lists[max(left, right)]` holds the slots where it
+/// began when it came up; some are outdated and recognised as such. Its count only falls after that.
 struct Occurrences {
-    count: i64,
-    /// Slots where the pair begins, ascending; some are outdated and recognised as such.
-    slots: Vec<u32>,
+    count: u64,
+    begin: u32,
+    end: u32,
 }
 
 /// In a slot: no token begins here.
 const HOLE: u32 = u32::MAX;
 /// In a slot: the border of a piece.
 const BORDER: u32 = u32::MAX - 1;
+/// As a weight: it is 2^32 - 1 or more, see `Corpus::heavy`.
+const HEAVY: u32 = u32::MAX;
+
+#[derive(Clone, Copy)]
+struct Slot {
+    token: u32,
+    /// How often the piece around it occurs in the text.
+    weight: u32,
+}
 
 /// All distinct pieces laid end to end, one slot a byte, one border slot around each.
 ///
 /// A token stands in the first and the last of its slots, so both neighbours of a slot are found by
 /// their length, and one merge costs the number of its occurrences, however long a piece is.
 struct Corpus {
-    slots: Vec<u32>,
-    /// Slot -> index into `weights`.
-    piece_of: Vec<u32>,
-    /// How often each piece occurs in the text.
-    weights: Vec<i64>,
+    slots: Vec<Slot>,
+    /// Weights that do not fit: (first slot of the piece, weight), ascending.
+    heavy: Vec<(u32, u64)>,
     /// Token -> its length in slots.
     lens: Vec<u32>,
     pairs: FxHashMap<Pair, Occurrences>,
+    /// For the bytes together (at 255) and for each later token: slots of the pairs it brought up.
+    lists: Vec<Box<[u32]>>,
     /// Candidates; a count may be outdated (too high), which `pop_most_frequent` repairs.
-    heap: BinaryHeap<(i64, Reverse<Pair>)>,
+    heap: BinaryHeap<(u64, Reverse<Pair>)>,
+    left: Neighbours,
+    right: Neighbours,
 }
 
 impl Corpus {
-    fn new(pieces: &PieceCounts) -> Result<Self, Error> {
-        let size = 1 + pieces.keys().map(|piece| piece.len() + 1).sum::<usize>();
+    fn new(pieces: PieceCounts) -> Result<Self, Error> {
+        let (mut size, mut heavy) = (1, Vec::new());
+        pieces.for_each(|piece, _| size += piece.len() + 1);
         if size >= BORDER as usize {
             return Err(Error::Vocabulary(format!("{size} bytes of distinct pieces: over 4 GiB")));
         }
+        let mut slots = Vec::with_capacity(size);
+        pieces.for_each(|piece, count| {
+            slots.push(Slot { token: BORDER, weight: 0 });
+            let weight = count.min(HEAVY.into()) as u32;
+            if weight == HEAVY {
+                heavy.push((slots.len() as u32, count));
+            }
+            slots.extend(piece.iter().map(|&byte| Slot { token: byte.into(), weight }));
+        });
+        slots.push(Slot { token: BORDER, weight: 0 });
         let mut corpus = Corpus {
-            slots: Vec::with_capacity(size),
-            piece_of: Vec::with_capacity(size),
-            weights: Vec::with_capacity(pieces.len()),
+            slots,
+            heavy,
             lens: vec![1; 256],
             pairs: FxHashMap::default(),
+            lists: vec![Box::default(); 256],
             heap: BinaryHeap::new(),
+            left: Neighbours::default(),
+            right: Neighbours::default(),
         };
-        for (piece, &weight) in pieces {
-            corpus.push_piece(piece.as_bytes(), weight);
-        }
-        corpus.slots.push(BORDER);
-        corpus.heap = corpus.pairs.iter().map(|(&pair, o)| (o.count, Reverse(pair))).collect();
+        drop(pieces);
+        corpus.count_byte_pairs();
         Ok(corpus)
     }
 
-    fn push_piece(&mut self, piece: &[u8], weight: i64) {
-        self.slots.push(BORDER);
-        let first = self.slots.len() as u32;
-        self.slots.extend(piece.iter().map(|&byte| u32::from(byte)));
-        self.piece_of.resize(self.slots.len(), self.weights.len() as u32);
-        self.weights.push(weight);
-        for (slot, pair) in (first..).zip(piece.windows(2)) {
-            self.add_pair((pair[0].into(), pair[1].into()), slot);
-        }
-    }
-
-    fn weight(&self, slot: u32) -> i64 {
-        self.weights[self.piece_of[slot as usize] as usize]
-    }
-
-    fn add_pair(&mut self, pair: Pair, slot: u32) {
-        let weight = self.weight(slot);
-        let occurrences = self.pairs.entry(pair).or_default();
-        occurrences.count += weight;
-        occurrences.slots.push(slot);
-    }
-
-    fn remove_pair(&mut self, pair: Pair, slot: u32) {
-        let weight = self.weight(slot);
-        if let Entry::Occupied(mut entry) = self.pairs.entry(pair) {
-            entry.get_mut().count -= weight;
-            if entry.get().count == 0 {
-                entry.remove();
+    /// By counting sort: slots of each pair of bytes in one list.
+    fn count_byte_pairs(&mut self) {
+        const PAIRS: usize = 1 << 16;
+        let index = |left: Slot, right: Slot| {
+            let within = left.token != BORDER && right.token != BORDER;
+            within.then_some((left.token as usize) << 8 | right.token as usize)
+        };
+        let (mut counts, mut ends) = (vec![0_u64; PAIRS], vec![0_u32; PAIRS]);
+        for (slot, window) in self.slots.windows(2).enumerate() {
+            if let Some(pair) = index(window[0], window[1]) {
+                counts[pair] += self.weight(slot as u32);
+                ends[pair] += 1;
             }
+        }
+        let mut total = 0;
+        for end in &mut ends {
+            total += std::mem::replace(end, total);
+        }
+        let mut list = vec![0; total as usize].into_boxed_slice();
+        for (slot, window) in self.slots.windows(2).enumerate() {
+            if let Some(pair) = index(window[0], window[1]) {
+                list[ends[pair] as usize] = slot as u32;
+                ends[pair] += 1;
+            }
+        }
+        let mut begin = 0;
+        for (pair, (&count, &end)) in counts.iter().zip(&ends).enumerate() {
+            if end > begin {
+                let pair = ((pair >> 8) as u32, (pair & 255) as u32);
+                self.pairs.insert(pair, Occurrences { count, begin, end });
+                self.heap.push((count, Reverse(pair)));
+            }
+            begin = end;
+        }
+        self.lists[255] = list;
+    }
+
+    fn weight(&self, slot: u32) -> u64 {
+        match self.slots[slot as usize].weight {
+            HEAVY => {
+                let after = self.heavy.partition_point(|&(first, _)| first <= slot);
+                self.heavy[after - 1].1
+            }
+            weight => weight.into(),
         }
     }
 
@@ -186,58 +180,133 @@ impl Corpus {
         let merged = self.lens.len() as u32;
         let left_len = self.lens[pair.0 as usize];
         self.lens.push(left_len + self.lens[pair.1 as usize]);
-        let mut created = Vec::new();
-        for slot in self.pairs.remove(&pair).unwrap_or_default().slots {
+        self.left.reserve(merged);
+        self.right.reserve(merged);
+        let Some(Occurrences { begin, end, .. }) = self.pairs.remove(&pair) else { return };
+        let home = pair.0.max(pair.1).max(255) as usize;
+        let list = std::mem::take(&mut self.lists[home]);
+        for &slot in &list[begin as usize..end as usize] {
             let right = slot + left_len;
-            if self.slots[slot as usize] == pair.0 && self.slots[right as usize] == pair.1 {
-                self.merge_at(slot, right, pair, merged, &mut created);
+            if self.slots[slot as usize].token == pair.0
+                && self.slots.get(right as usize).is_some_and(|slot| slot.token == pair.1)
+            {
+                self.merge_at(slot, right, pair, merged);
             }
         }
-        created.sort_unstable();
-        created.dedup();
-        for pair in created {
-            if let Some(occurrences) = self.pairs.get(&pair) {
-                self.heap.push((occurrences.count, Reverse(pair)));
-            }
-        }
+        self.lists[home] = list;
+        self.settle(pair, merged);
     }
 
-    fn merge_at(
-        &mut self,
-        slot: u32,
-        right: u32,
-        pair: Pair,
-        merged: u32,
-        created: &mut Vec<Pair>,
-    ) {
+    fn merge_at(&mut self, slot: u32, right: u32, pair: Pair, merged: u32) {
+        let weight = self.weight(slot);
         let end = slot + self.lens[merged as usize];
-        let (before, after) = (self.slots[slot as usize - 1], self.slots[end as usize]);
+        let before = self.slots[slot as usize - 1].token;
+        let after = self.slots[end as usize].token;
         if before != BORDER {
-            let start = slot - self.lens[before as usize];
-            self.remove_pair((before, pair.0), start);
-            self.add_pair((before, merged), start);
-            created.push((before, merged));
+            if before == merged {
+                self.right.gained[pair.0 as usize] -= weight; // what the occurrence before this one gained
+            } else {
+                self.left.lost[before as usize] += weight;
+            }
+            self.left.gain(before, weight, slot - self.lens[before as usize]);
         }
         if after != BORDER {
-            self.remove_pair((pair.1, after), right);
-            self.add_pair((merged, after), slot);
-            created.push((merged, after));
+            self.right.lost[after as usize] += weight;
+            self.right.gain(after, weight, slot);
         }
-        self.slots[right as usize] = HOLE;
-        self.slots[slot as usize] = merged;
-        self.slots[end as usize - 1] = merged;
+        self.slots[right as usize].token = HOLE;
+        self.slots[slot as usize].token = merged;
+        self.slots[end as usize - 1].token = merged;
+    }
+
+    /// Brings `pairs` and `heap` up to date after the occurrences of `pair` became `merged`.
+    fn settle(&mut self, pair: Pair, merged: u32) {
+        let mut list = vec![0; self.left.slots.len() + self.right.slots.len()];
+        let mut end = 0;
+        for (neighbours, is_left) in [(&mut self.left, true), (&mut self.right, false)] {
+            let begins = end;
+            for &token in &neighbours.tokens {
+                let (old, new) = match is_left {
+                    true => ((token, pair.0), (token, merged)),
+                    false => ((pair.1, token), (merged, token)),
+                };
+                let lost = std::mem::take(&mut neighbours.lost[token as usize]);
+                if let Entry::Occupied(mut entry) = self.pairs.entry(old) {
+                    entry.get_mut().count -= lost;
+                    if entry.get().count == 0 {
+                        entry.remove();
+                    }
+                }
+                let begin = end;
+                end += std::mem::replace(&mut neighbours.number[token as usize], begin);
+                let count = std::mem::take(&mut neighbours.gained[token as usize]);
+                if count > 0 {
+                    self.pairs.insert(new, Occurrences { count, begin, end });
+                    self.heap.push((count, Reverse(new)));
+                }
+            }
+            debug_assert_eq!((end - begins) as usize, neighbours.slots.len());
+            for &(token, slot) in &neighbours.slots {
+                let next = &mut neighbours.number[token as usize];
+                list[*next as usize] = slot;
+                *next += 1;
+            }
+            for &token in &neighbours.tokens {
+                neighbours.number[token as usize] = 0;
+            }
+            neighbours.tokens.clear();
+            neighbours.slots.clear();
+        }
+        self.lists.push(list.into_boxed_slice());
+    }
+}
+
+/// What one merge does to the pairs on one side of its occurrences, by the token that is there.
+#[derive(Default)]
+struct Neighbours {
+    /// The tokens seen, each once.
+    tokens: Vec<u32>,
+    /// (token seen, where its pair with the merged token begins), in the order of the text.
+    slots: Vec<(u32, u32)>,
+    /// By token: occurrences seen, weight its old pair lost, weight its new pair gained.
+    number: Vec<u32>,
+    lost: Vec<u64>,
+    gained: Vec<u64>,
+}
+
+impl Neighbours {
+    fn reserve(&mut self, largest: u32) {
+        let size = largest as usize + 1;
+        self.number.resize(size, 0);
+        self.lost.resize(size, 0);
+        self.gained.resize(size, 0);
+    }
+
+    #[inline]
+    fn gain(&mut self, token: u32, weight: u64, slot: u32) {
+        let number = &mut self.number[token as usize];
+        if *number == 0 {
+            self.tokens.push(token);
+        }
+        *number += 1;
+        self.gained[token as usize] += weight;
+        self.slots.push((token, slot));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::DEFAULT_PATTERN;
+    use crate::{PieceCounter, Splitter};
 
-    fn counts(texts: &[&str], threads: usize) -> PieceCounts {
-        let mut counter = PieceCounter::new(Splitter::new(DEFAULT_PATTERN).unwrap(), threads);
+    fn counts(texts: &[&str]) -> PieceCounts {
+        let mut counter = PieceCounter::new(Splitter::Default, 2);
         counter.add(texts).unwrap();
         counter.finish()
+    }
+
+    fn train(pieces: PieceCounts, vocab_size: usize) -> Result<Trained, Error> {
+        super::train(pieces, vocab_size, &mut |_, _, _| Ok(()))
     }
 
     fn random_letters(len: u64, letters: u64, seed: u64) -> String {
@@ -251,12 +320,11 @@ mod tests {
 
     /// The definition of BPE training, recounting everything before each merge.
     fn naive_train(pieces: &PieceCounts, vocab_size: usize) -> Vec<Vec<u8>> {
-        let mut words: Vec<(Vec<u32>, i64)> = (pieces.iter())
-            .map(|(piece, &n)| (piece.bytes().map(u32::from).collect(), n))
-            .collect();
+        let mut words: Vec<(Vec<u32>, u64)> = Vec::new();
+        pieces.for_each(|piece, n| words.push((piece.iter().map(|&b| b.into()).collect(), n)));
         let mut tokens: Vec<Vec<u8>> = (0..=255).map(|byte| vec![byte]).collect();
         while tokens.len() < vocab_size {
-            let mut pairs: FxHashMap<Pair, i64> = FxHashMap::default();
+            let mut pairs: FxHashMap<Pair, u64> = FxHashMap::default();
             for (ids, n) in &words {
                 for pair in ids.windows(2) {
                     *pairs.entry((pair[0], pair[1])).or_default() += n;
@@ -283,48 +351,67 @@ mod tests {
     #[test]
     fn merges_equal_the_definition() {
         for round in 0..60 {
-            let words: Vec<String> =
-                (0..300).map(|i| random_letters(i % 13, 1 + round % 4, i + 1000 * round)).collect();
-            let pieces = counts(&[&words.join(" ")], 1);
-            let expected = naive_train(&pieces, 400);
-            assert_eq!(train(&pieces, expected.len()).unwrap(), expected);
+            let words: Vec<String> = (0..300)
+                .map(|i| random_letters(i % 40, 1 + round % 4, i + 1000 * round))
+                .collect();
+            let text = words.join(" ");
+            let expected = naive_train(&counts(&[&text]), 400);
+            let trained = train(counts(&[&text]), expected.len()).unwrap();
+            assert_eq!(trained, Trained { tokens: expected, stopped_early: false });
         }
     }
 
     #[test]
     fn ties_go_to_the_smallest_ids() {
-        let tokens = train(&counts(&["ba dc"], 1), 257).unwrap();
-        assert_eq!(tokens[256], b" d");
+        let trained = train(counts(&["ba dc"]), 257).unwrap();
+        assert_eq!(trained.tokens[256], b" d");
     }
 
     #[test]
-    fn the_largest_vocabulary_is_named_and_possible() {
-        let pieces = counts(&["hello hello"], 1);
-        let error = train(&pieces, 1000).unwrap_err();
-        assert_eq!(error, Error::TooLarge { asked: 1000, largest: 261 });
-        assert_eq!(train(&pieces, 261).unwrap()[260], b" hello");
-        assert!(matches!(train(&counts(&[], 1), 257), Err(Error::TooLarge { largest: 256, .. })));
-        assert!(matches!(train(&pieces, 255), Err(Error::Vocabulary(_))));
+    fn a_text_without_pairs_left_stops_early() {
+        let trained = train(counts(&["hello hello"]), 1000).unwrap();
+        assert!(trained.stopped_early);
+        assert_eq!(trained.tokens.len(), 261);
+        assert_eq!(trained.tokens[260], b" hello");
+        assert!(!train(counts(&["hello hello"]), 261).unwrap().stopped_early);
     }
 
     #[test]
-    fn threads_do_not_matter() {
-        let texts: Vec<String> = (0..500).map(|i| format!("text {i} of {}", i * i)).collect();
-        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-        assert_eq!(counts(&texts, 1), counts(&texts, 8));
+    fn what_cannot_be_trained_is_an_error() {
+        assert!(matches!(train(counts(&[]), 257), Err(Error::Corpus(_))));
+        assert!(matches!(train(counts(&["a"]), 255), Err(Error::Vocabulary(_))));
+    }
+
+    #[test]
+    fn whoever_watches_can_stop_it() {
+        let mut calls = 0;
+        let mut watch = |_, done, _| {
+            calls += 1;
+            if done == 3 { Err(Error::Stopped) } else { Ok(()) }
+        };
+        let stopped = super::train(counts(&["hello hello"]), 300, &mut watch);
+        assert_eq!((stopped, calls), (Err(Error::Stopped), 4));
     }
 
     #[test]
     fn one_very_long_piece_is_not_quadratic() {
         let text = random_letters(300_000, 3, 0);
-        assert_eq!(train(&counts(&[&text], 1), 4000).unwrap().len(), 4000);
+        assert_eq!(train(counts(&[&text]), 4000).unwrap().tokens.len(), 4000);
     }
 
     #[test]
     fn counts_beyond_32_bits() {
         let mut pieces = PieceCounts::default();
-        pieces.insert("ab".into(), 1 << 40);
-        pieces.insert("cd".into(), (1 << 40) + 1);
-        assert_eq!(train(&pieces, 258).unwrap()[256..], [b"cd".to_vec(), b"ab".to_vec()]);
+        pieces.add(b"zz", 7);
+        pieces.add(b"xyxyxy", u64::from(u32::MAX) - 1);
+        pieces.add(b"ab", 1 << 40);
+        pieces.add(b"cd", (1 << 40) + 1);
+        pieces.add(b"ababab", 1 << 41);
+        let expected = [b"ab".to_vec(), b"abab".to_vec(), b"ababab".to_vec(), b"xy".to_vec(), b"cd".to_vec()];
+        let mut tokens = train(pieces, 261).unwrap().tokens.split_off(256);
+        tokens.sort();
+        let mut expected = expected.to_vec();
+        expected.sort();
+        assert_eq!(tokens, expected);
     }
 }

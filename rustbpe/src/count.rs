@@ -1,0 +1,212 @@
+//! Counting the distinct pieces of a text; memory grows with those, not with the text.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use rustc_hash::FxHashMap;
+
+use crate::pieces::{self, Key, LONGEST};
+use crate::{Error, Splitter, thread_count};
+
+/// How often each piece was seen.
+#[derive(Default)]
+pub struct PieceCounts {
+    short: ShortCounts,
+    long: FxHashMap<Box<[u8]>, u64>,
+}
+
+impl PieceCounts {
+    /// Adds `count` occurrences of a piece, which is not empty.
+    pub fn add(&mut self, piece: &[u8], count: u64) {
+        self.add_within(piece, 0, piece.len(), count);
+    }
+
+    #[inline(always)]
+    fn add_within(&mut self, text: &[u8], start: usize, end: usize, count: u64) {
+        if end - start <= LONGEST {
+            self.short.add(pieces::key(text, start, end), count);
+        } else {
+            self.add_long(&text[start..end], count);
+        }
+    }
+
+    #[cold]
+    fn add_long(&mut self, piece: &[u8], count: u64) {
+        match self.long.get_mut(piece) {
+            Some(total) => *total += count,
+            None => drop(self.long.insert(piece.into(), count)),
+        }
+    }
+
+    pub(crate) fn add_text(&mut self, splitter: &Splitter, text: &str) -> Result<(), Error> {
+        splitter.split(text, |start, end| self.add_within(text.as_bytes(), start, end, 1))
+    }
+
+    fn add_all(&mut self, other: PieceCounts) {
+        other.short.iter().for_each(|(key, count)| self.short.add(key, count));
+        other.long.into_iter().for_each(|(piece, count)| self.add_long(&piece, count));
+    }
+
+    /// The number of distinct pieces.
+    pub fn len(&self) -> usize {
+        self.short.len + self.long.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Each piece and its count, in no order that means anything.
+    pub fn for_each(&self, mut visit: impl FnMut(&[u8], u64)) {
+        for (key, count) in self.short.iter() {
+            let (bytes, len) = pieces::bytes_of(key);
+            visit(&bytes[..len], count);
+        }
+        self.long.iter().for_each(|(piece, &count)| visit(piece, count));
+    }
+}
+
+/// Open addressing with linear probing; a count of zero marks an empty slot.
+struct ShortCounts {
+    slots: Vec<Slot>,
+    len: usize,
+}
+
+/// 24 bytes; a `Key` as one field would be aligned to 32.
+#[derive(Clone, Copy, Default)]
+struct Slot {
+    key: [u64; 2],
+    count: u64,
+}
+
+const FIRST_SLOTS: usize = 1 << 12;
+
+impl Default for ShortCounts {
+    fn default() -> Self {
+        ShortCounts { slots: vec![Slot::default(); FIRST_SLOTS], len: 0 }
+    }
+}
+
+impl ShortCounts {
+    #[inline(always)]
+    fn add(&mut self, key: Key, count: u64) {
+        let halves = [key as u64, (key >> 64) as u64];
+        let mask = self.slots.len() - 1;
+        let mut at = pieces::hash(key) as usize & mask;
+        loop {
+            let slot = &mut self.slots[at];
+            if slot.count == 0 {
+                break;
+            }
+            if slot.key == halves {
+                slot.count += count;
+                return;
+            }
+            at = (at + 1) & mask;
+        }
+        self.slots[at] = Slot { key: halves, count };
+        self.len += 1;
+        if self.len * 3 > self.slots.len() * 2 {
+            self.grow();
+        }
+    }
+
+    #[cold]
+    fn grow(&mut self) {
+        let larger = vec![Slot::default(); self.slots.len() * 2];
+        let smaller = std::mem::replace(&mut self.slots, larger);
+        let mask = self.slots.len() - 1;
+        for slot in smaller.into_iter().filter(|slot| slot.count != 0) {
+            let mut at = pieces::hash(slot.key()) as usize & mask;
+            while self.slots[at].count != 0 {
+                at = (at + 1) & mask;
+            }
+            self.slots[at] = slot;
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (Key, u64)> {
+        self.slots.iter().filter(|slot| slot.count != 0).map(|slot| (slot.key(), slot.count))
+    }
+}
+
+impl Slot {
+    fn key(&self) -> Key {
+        u128::from(self.key[0]) | (u128::from(self.key[1]) << 64)
+    }
+}
+
+/// Counts the pieces of a stream of texts, with threads of which each has its own counts.
+pub struct PieceCounter {
+    splitter: Splitter,
+    by_thread: Vec<PieceCounts>,
+}
+
+impl PieceCounter {
+    /// `threads` 0 means one for each processor.
+    pub fn new(splitter: Splitter, threads: usize) -> Self {
+        let by_thread = (0..thread_count(threads)).map(|_| PieceCounts::default()).collect();
+        PieceCounter { splitter, by_thread }
+    }
+
+    /// Counts the pieces of `texts`; a thread that is done with one takes the next.
+    pub fn add(&mut self, texts: &[&str]) -> Result<(), Error> {
+        let (splitter, next) = (&self.splitter, &AtomicUsize::new(0));
+        let count = |counts: &mut PieceCounts| {
+            let splitter = splitter.clone();
+            while let Some(text) = texts.get(next.fetch_add(1, Ordering::Relaxed)) {
+                counts.add_text(&splitter, text)?;
+            }
+            Ok(())
+        };
+        thread::scope(|scope| {
+            let workers: Vec<_> = (self.by_thread.iter_mut())
+                .map(|counts| scope.spawn(move || count(counts)))
+                .collect();
+            workers.into_iter().try_for_each(|worker| worker.join().expect("counting never panics"))
+        })
+    }
+
+    /// The splitter, and the counts of each thread.
+    pub(crate) fn parts(&mut self) -> (&Splitter, &mut [PieceCounts]) {
+        (&self.splitter, &mut self.by_thread)
+    }
+
+    pub fn finish(self) -> PieceCounts {
+        let mut threads = self.by_thread.into_iter();
+        let mut total = threads.next().unwrap_or_default();
+        threads.for_each(|counts| total.add_all(counts));
+        total
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn counts(texts: &[&str], threads: usize) -> BTreeMap<Vec<u8>, u64> {
+        let mut counter = PieceCounter::new(Splitter::Default, threads);
+        counter.add(texts).unwrap();
+        let mut all = BTreeMap::new();
+        counter.finish().for_each(|piece, count| assert!(all.insert(piece.to_vec(), count).is_none()));
+        all
+    }
+
+    #[test]
+    fn counts_equal_those_of_a_map() {
+        let texts: Vec<String> = (0..20_000_u64)
+            .map(|i| format!("word{} {} {}", i % 97, i * i, "long".repeat((i % 9) as usize)))
+            .collect();
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let mut expected = BTreeMap::new();
+        for text in &texts {
+            let visit = |start, end| *expected.entry(text.as_bytes()[start..end].to_vec()).or_default() += 1;
+            Splitter::Default.split(text, visit).unwrap();
+        }
+        for threads in [1, 3, 8] {
+            assert_eq!(counts(&texts, threads), expected);
+        }
+    }
+}

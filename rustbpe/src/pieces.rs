@@ -1,0 +1,63 @@
+//! Pieces as hash table keys. Nearly all are short, so a piece of up to 15 bytes is a key of two machine
+//! words that is compared and hashed without touching memory again.
+
+/// The bytes of a piece, little-endian, and its length in the top byte; never zero.
+pub type Key = u128;
+
+/// Longest piece that is a `Key`.
+pub const LONGEST: usize = 15;
+
+/// The key of `text[start..end]`, at most `LONGEST` bytes and at least one.
+#[inline(always)]
+pub fn key(text: &[u8], start: usize, end: usize) -> Key {
+    let len = end - start;
+    debug_assert!((1..=LONGEST).contains(&len));
+    let mut bytes = [0_u8; 16];
+    match text.get(start..start + 16) {
+        Some(window) => bytes.copy_from_slice(window),
+        None => bytes[..len].copy_from_slice(&text[start..end]),
+    }
+    let mask = (1_u128 << (8 * len)) - 1;
+    (u128::from_le_bytes(bytes) & mask) | ((len as u128) << 120)
+}
+
+/// The bytes of a key, padded, and their number.
+#[inline]
+pub fn bytes_of(key: Key) -> ([u8; 16], usize) {
+    (key.to_le_bytes(), (key >> 120) as usize)
+}
+
+/// Multiplies the halves and folds the product (as wyhash does): good high and low bits.
+#[inline(always)]
+pub fn hash(key: Key) -> u64 {
+    let low = (key as u64) ^ 0x9e37_79b9_7f4a_7c15;
+    let high = ((key >> 64) as u64) ^ 0xd6e8_feb8_6659_fd93;
+    let product = u128::from(low) * u128::from(high);
+    (product as u64) ^ ((product >> 64) as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_hold_their_bytes() {
+        let text = b"0123456789abcdefghij";
+        for start in 0..text.len() {
+            for end in start + 1..=text.len().min(start + LONGEST) {
+                let (bytes, len) = bytes_of(key(text, start, end));
+                assert_eq!(&bytes[..len], &text[start..end]);
+            }
+        }
+    }
+
+    #[test]
+    fn zeros_and_lengths_are_told_apart() {
+        let text = [0_u8; 40];
+        let keys: std::collections::HashSet<Key> = (1..=LONGEST).map(|end| key(&text, 0, end)).collect();
+        assert_eq!(keys.len(), LONGEST);
+        assert!(!keys.contains(&0));
+        let hashes: std::collections::HashSet<u64> = keys.iter().map(|&key| hash(key)).collect();
+        assert_eq!(hashes.len(), LONGEST);
+    }
+}
