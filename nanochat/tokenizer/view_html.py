@@ -48,7 +48,8 @@ STYLE = """
 .card summary { cursor: pointer; color: var(--soft); }
 .tokens td { white-space: nowrap; }
 .tokens td:last-child, .tokens td:nth-last-child(3) { font: .87em/1.7 ui-monospace, monospace; }
-@media (max-width: 30rem) { .tokens :is(th, td):is(:nth-last-child(6), :nth-last-child(4)) { display: none; } }
+@media (max-width: 30rem) {
+  .tokens :is(th, td):is(:nth-last-child(6), :nth-last-child(4)) { display: none; } }
 @media (prefers-color-scheme: dark) {
   .strip bdi:not(.read, .special) { background: hsl(var(--hue) 35% 30%); } }
 @media print { .card { break-inside: avoid; } }
