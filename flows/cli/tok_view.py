@@ -102,7 +102,10 @@ def _chat(opened: Opened, file: Path, *, every: bool) -> list[Part]:
         )
     shown = conversations if every else conversations[:MOST_CONVERSATIONS]
     if len(shown) < len(conversations):
-        print(f"the first {len(shown)} of {len(conversations):,} conversations", file=sys.stderr)
+        print(
+            f"the first {len(shown)} of {len(conversations):,} conversations; --json has them all",
+            file=sys.stderr,
+        )
     return [chat_part(opened.tokenizer, shown)]
 
 
