@@ -87,6 +87,14 @@ def test_nothing_that_is_shown_becomes_markup(tokenizer: Tokenizer) -> None:
     check()
 
 
+def test_nor_does_one_token_alone_or_what_stands_in_a_title() -> None:
+    merges = (b"<b", b"<b>", b'"<', b'"<\xf0')
+    tokenizer = Tokenizer((*(bytes([byte]) for byte in range(256)), *merges), pattern=r"(?s).+")
+    shown = fragment([text_part(tokenizer, '<b>"<🐍')])
+    assert 'part of &quot;&lt;🐍">&quot;&lt;\\xf0</bdi>' in shown
+    assert Strip(shown).tokens == ["<b>", '"<\\xf0', r"\x9f", r"\x90", r"\x8d"]
+
+
 def test_line_ends_are_kept_and_a_typed_backslash_n_is_none(tokenizer: Tokenizer) -> None:
     assert "".join(Strip(fragment([text_part(tokenizer, "a\nb\\n")])).tokens) == "a\\n\nb\\\\n"
 
