@@ -24,7 +24,7 @@ MEASURED = ("train", "val")  # the texts of compression.json that are not among 
 
 Files = Annotated[
     list[Path] | None,
-    Parameter(name="--file", consume_multiple=True, negative="", help="Also these: text, or .parquet."),
+    Parameter(name="--file", negative="", help="Also this text or .parquet file; may be repeated."),
 ]
 
 

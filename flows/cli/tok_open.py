@@ -20,7 +20,6 @@ from flows.settings import Settings
 if TYPE_CHECKING:
     from nanochat.tokenizer.tokenizer import Tokenizer
 
-FILE_NAME = "tokenizer.json"
 ELSE = "nanochat tok train makes one of your files, and --tokenizer PATH names one"
 
 Ref = Annotated[
@@ -59,6 +58,8 @@ def open_tokenizer(ref: str | None, path: Path | None, store: str | None) -> Ope
 
 def of_artifact(store: Store, ref: str) -> Opened:
     """The tokenizer that an artifact holds; models hold theirs."""
+    from nanochat.tokenizer.tokenizer import FILE_NAME
+
     found, manifest = store.resolve(ref)
     if FILE_NAME not in manifest.all_files():
         raise UsageError(f"{found} holds no tokenizer", "kinds that do: tokenizer, base, mid, sft, rl")
@@ -79,7 +80,7 @@ def default_ref(store: Store) -> str:
 
 
 def _at(path: Path) -> Opened:
-    from nanochat.tokenizer.tokenizer import Tokenizer
+    from nanochat.tokenizer.tokenizer import FILE_NAME, Tokenizer
 
     if not path.exists():
         raise ResourceError(f"{path}: no such file or folder", f"name a {FILE_NAME} or the folder it is in")

@@ -28,7 +28,7 @@ def run(opened: Opened) -> None:
     """Answer lines until one of ``ENDS``, the end of input, or Ctrl-C."""
     print(f"{opened.name}. {HELP}", file=sys.stderr)
     texts: list[str] = []
-    with suppress(KeyboardInterrupt):
+    try:
         for line in _typed():
             if line in ENDS:
                 return
@@ -36,6 +36,8 @@ def run(opened: Opened) -> None:
                 _answer(opened, line, texts)
             except NanochatError as error:
                 print(f"error: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print(file=sys.stderr)  # behind the ^C
 
 
 def _answer(opened: Opened, line: str, texts: list[str]) -> None:

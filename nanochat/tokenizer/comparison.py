@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from artifacts.errors import DataError
 from nanochat.tokenizer.inspection import PEERS, Compression, compression, is_cached
 
 Encode = Callable[[str], list[int]]
@@ -28,9 +29,17 @@ class Comparison:
 
 
 def compare(tokenizers: Mapping[str, Encode], texts: Mapping[str, str]) -> Comparison:
-    """Every text with every tokenizer and every peer at hand. Nothing is downloaded."""
+    """Every text with every tokenizer and every peer at hand. Nothing is downloaded.
+
+    Raises DataError for a lone surrogate.
+    """
     import tiktoken
 
+    for text in texts.values():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise DataError(f"text {text!r:.60} cannot be encoded: {error.reason}") from None
     present = [peer for peer in PEERS if is_cached(peer)]
     peers: dict[str, Encode] = {peer: tiktoken.get_encoding(peer).encode_ordinary for peer in present}
     rows = [

@@ -55,7 +55,7 @@ def vocabulary_part(tokenizer: Tokenizer) -> Part:
     return Part("vocab", found.as_dict(), tables=[table])
 
 
-def comparison_part(found: Comparison, title: str = "Comparison") -> Part:
+def comparison_part(found: Comparison) -> Part:
     """How many tokens each tokenizer makes of each text."""
     rows, value = [], []
     for row in found.rows:
@@ -68,5 +68,5 @@ def comparison_part(found: Comparison, title: str = "Comparison") -> Part:
             shortened(visible(row.text.encode(), space=" ")),
         ))  # fmt: skip
     note = f"Not on this machine: {', '.join(found.absent)} ({_HOW_TO_GET})" if found.absent else ""
-    table = Table(title, COMPARISON_COLUMNS, rows, note)
+    table = Table("Comparison", COMPARISON_COLUMNS, rows, note)
     return Part("comparison", {"rows": value, "absent": list(found.absent)}, tables=[table])

@@ -1,6 +1,6 @@
 """What a tokenizer makes of a text or of a conversation, token by token and byte by byte.
 
-Nothing here knows a terminal or HTML: ``as_dict`` is for programs, ``facts`` and ``rows`` for people.
+Nothing here knows a terminal or HTML: ``as_dict`` is for programs, ``facts`` and ``table`` for people.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class TokenView:
 
 @dataclass(frozen=True)
 class TextView:
-    """A text and its tokens. Of a conversation, the text is everything that is said in it."""
+    """A text and its tokens. Of a conversation, the text is what its tokens stand for."""
 
     text: str
     tokens: tuple[TokenView, ...]
@@ -104,7 +104,8 @@ class TextView:
 
     def as_dict(self) -> dict[str, Any]:
         tokens = [token.as_dict() for token in self.tokens]
-        return {"text": self.text, **self.statistics(), "round_trip": self.round_trip, "tokens": tokens}
+        check = {"round_trip": self.round_trip} if self.trained is None else {}
+        return {"text": self.text, **self.statistics(), **check, "tokens": tokens}
 
     def facts(self) -> list[str]:
         """The counts and ratios in words, and a warning if the tokens are not the text again."""
@@ -133,12 +134,12 @@ def runs(tokens: Sequence[TokenView]) -> Iterator[Sequence[TokenView]]:
     """Neighbours that are all trained, or all not; a turn begins a run of its own. Of a text, all tokens."""
     begin = 0
     for end in range(1, len(tokens) + 1):
-        if end == len(tokens) or _turns(tokens[end - 1], tokens[end]):
+        if end == len(tokens) or _begins_anew(tokens[end - 1], tokens[end]):
             yield tokens[begin:end]
             begin = end
 
 
-def _turns(before: TokenView, here: TokenView) -> bool:
+def _begins_anew(before: TokenView, here: TokenView) -> bool:
     opens = here.name in ("<|user_start|>", "<|assistant_start|>")
     return opens or before.trained is not here.trained
 
@@ -155,7 +156,7 @@ def view_conversation(tokenizer: Tokenizer, conversation: Conversation) -> TextV
     """
     ids, mask = render_conversation(tokenizer, conversation)
     tokens = tuple(_tokens(tokenizer, ids, [bool(trained) for trained in mask]))
-    return TextView(b"".join(token.data for token in tokens).decode(), tokens)
+    return TextView(b"".join(token.data for token in tokens).decode(errors="replace"), tokens)
 
 
 def _tokens(
@@ -175,7 +176,7 @@ def _tokens(
 
 def _is_inside(data: bytes, at: int) -> bool:
     """Whether the byte at that place goes on with a character that began before."""
-    return at < len(data) and data[at] & 0xC0 == 0x80
+    return 0 < at < len(data) and data[at] & 0xC0 == 0x80
 
 
 def _characters(data: bytes, begin: int, end: int) -> str:
@@ -185,7 +186,7 @@ def _characters(data: bytes, begin: int, end: int) -> str:
         first -= 1
     while _is_inside(data, last):
         last += 1
-    return "" if (first, last) == (begin, end) else data[first:last].decode()
+    return "" if (first, last) == (begin, end) else data[first:last].decode(errors="replace")
 
 
 def _class_of(id_: int, data: bytes) -> str:

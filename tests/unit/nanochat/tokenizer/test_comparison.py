@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from artifacts.errors import DataError
 from nanochat.tokenizer.comparison import compare
 from nanochat.tokenizer.inspection import Compression
 from nanochat.tokenizer.tokenizer import Tokenizer
@@ -44,6 +45,11 @@ def test_a_peer_at_hand_is_compared_too(
     assert [row.tokenizer for row in found.rows] == ["ours", "gpt2"]
     assert found.rows[0].tokens == found.rows[1].tokens
     assert list(found.absent) == ["cl100k_base"]
+
+
+def test_what_is_no_text_is_refused(tokenizer: Tokenizer) -> None:
+    with pytest.raises(DataError, match=r"text 'a\\ud800' cannot be encoded: surrogates not allowed"):
+        compare({"ours": tokenizer.encode}, {"x": "a\ud800"})
 
 
 def test_rows_of_a_text_that_is_not_there(tokenizer: Tokenizer) -> None:

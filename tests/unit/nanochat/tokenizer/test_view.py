@@ -189,7 +189,7 @@ def test_a_conversation_is_what_training_renders(tokenizer: Tokenizer) -> None:
     assert [token.trained for token in view.tokens] == [bool(trained) for trained in mask]
     assert view.trained == sum(mask)
     assert view.text == "Be brief.\n\n37 + 45 🤖?37+4582It is 82.ThanksYes"
-    assert view.round_trip
+    assert "round_trip" not in view.as_dict()
     assert view.facts()[-1] == f"{sum(mask)} trained ({sum(mask) / len(ids):.0%})"
     assert view.statistics()["trained_tokens"] == sum(mask)
     special = [token for token in view.tokens if token.kind == "special"]
