@@ -110,7 +110,10 @@ def _token(token: TokenView) -> str:
     about = f"id {token.id}, {token.kind}{' ' * bool(token.data)}{token.data.hex(' ')}{part}"
     lines = (escape(visible(line, space=" ")) for line in token.data.split(b"\n"))
     text = escape(token.name) or "<i>\\n</i>\n".join(lines)
-    return f'<bdi class="{" ".join(classes)}" title="{escape(about)}">{text}</bdi><wbr>'
+    inside = text.removesuffix("\n")  # at the end of a line its box would go on in the next one
+    return (
+        f'<bdi class="{" ".join(classes)}" title="{escape(about)}">{inside}</bdi>{text[len(inside) :]}<wbr>'
+    )
 
 
 def _table(table: Table, kind: str = "") -> str:

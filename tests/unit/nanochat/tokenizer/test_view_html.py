@@ -48,7 +48,7 @@ class Strip(HTMLParser):
             self._inside = True
 
     def handle_endtag(self, tag: str) -> None:
-        self._inside = self._inside and tag != "bdi"
+        self._inside = self._inside and tag != "p"  # a line end stands behind its token
 
     def handle_data(self, data: str) -> None:
         if self._inside:
