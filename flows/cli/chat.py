@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -79,12 +79,19 @@ def chat(
 
 def last_chat_model(store: Store, runs: Path) -> str:
     """The chat model that the newest run into this store published. Raises ResourceError if there is none."""
+    if (found := last_published(store, runs, CHAT_KINDS)) is None:
+        raise ResourceError("no model was trained here yet", "nanochat run demo trains one")
+    return found
+
+
+def last_published(store: Store, runs: Path, stages: Sequence[str]) -> str | None:
+    """What the first of these stages published in the newest run of one into this store; None if none did."""
     for run in last_runs(runs):
         published = {stage["stage"]: stage for stage in run["stages"]}
-        for kind in CHAT_KINDS:
-            if kind in published and _holds(store, published[kind]):
-                return str(published[kind]["artifact"])
-    raise ResourceError("no model was trained here yet", "nanochat run demo trains one")
+        for stage in stages:
+            if stage in published and _holds(store, published[stage]):
+                return str(published[stage]["artifact"])
+    return None
 
 
 def _holds(store: Store, stage: dict[str, Any]) -> bool:

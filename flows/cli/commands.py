@@ -41,12 +41,22 @@ ART: dict[str, tuple[str, str]] = {
     ),
 }
 
+TOK: dict[str, tuple[str, str]] = {
+    "train": ("flows.cli.tok:train", "Train a tokenizer on files of text, without the pipeline."),
+    "encode": ("flows.cli.tok:encode", "Print the token ids of a text."),
+    "decode": ("flows.cli.tok:decode", "Print the text of token ids."),
+    "view": ("flows.cli.tok_view:view", "Show a text token by token, or a conversation, or the vocabulary."),
+    "eval": ("flows.cli.tok_eval:evaluate", "Measure how well a tokenizer compresses kinds of text."),
+    "compare": ("flows.cli.tok_eval:compare", "Compare tokenizers over the same texts."),
+}
+
 STORE: dict[str, tuple[str, str]] = {
     "serve": ("flows.cli.store:serve", "Run a small S3 server on this machine."),
 }
 
 GROUPS: dict[str, tuple[dict[str, tuple[str, str]], str]] = {
     "art": (ART, "Artifacts: what was built, from what, and whether it is intact."),
+    "tok": (TOK, "Tokenizers: train one, use it, look inside."),
     "store": (STORE, "Where artifacts are kept."),
 }
 
