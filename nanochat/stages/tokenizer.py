@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from nanochat.config.base import Config, runtime_field
 from nanochat.records import RecordWriter
 from nanochat.runtime import StageContext, Summary, stage_main
+
+if TYPE_CHECKING:
+    from nanochat.tokenizer.training import Progress
 
 VERSION = 1
 
@@ -38,6 +42,7 @@ def run(ctx: StageContext, config: TokenizerConfig) -> Summary:
     tokenizer = train_tokenizer(
         ctx.inputs["shards"], config.vocab_size,
         doc_cap=config.doc_cap, max_chars=config.max_chars, threads=config.threads,
+        progress=_progress(records),
     )  # fmt: skip
     tokenizer.save(ctx.output / "tokenizer.json")
     texts = sample_texts(ctx.inputs["shards"])
@@ -51,6 +56,21 @@ def run(ctx: StageContext, config: TokenizerConfig) -> Summary:
         metrics={"vocab_size": tokenizer.vocab_size, "bytes_per_token": round(val, 4)},
         key_metric="bytes_per_token",
     )
+
+
+def _progress(records: RecordWriter) -> Progress:
+    """Writes how much is done, twenty times at most: counting is half of it, merging the other half."""
+    written = 0
+
+    def progress(phase: str, done: int, total: int | None) -> None:
+        nonlocal written
+        share = 10 * done // max(1, total or 0) if total is not None else 0
+        twentieths = min(10, share) + (10 if phase == "merge" else 0)
+        if twentieths > written:
+            written = twentieths
+            records.write("stage/progress", written / 20, step=written)
+
+    return progress
 
 
 if __name__ == "__main__":

@@ -77,7 +77,9 @@ mod tests {
         let mut cache = Cache::default();
         for key in (1..4 * SLOTS as Key).chain(1..1000) {
             let mut tokens = Vec::new();
-            cache.push_or_insert(key, &mut tokens, |tokens| tokens.extend(vec![key as u32; key as usize % 5 + 1]));
+            cache.push_or_insert(key, &mut tokens, |tokens| {
+                tokens.extend(vec![key as u32; key as usize % 5 + 1])
+            });
             assert_eq!(tokens, vec![key as u32; key as usize % 5 + 1]);
         }
     }

@@ -190,7 +190,9 @@ mod tests {
         let mut counter = PieceCounter::new(Splitter::Default, threads);
         counter.add(texts).unwrap();
         let mut all = BTreeMap::new();
-        counter.finish().for_each(|piece, count| assert!(all.insert(piece.to_vec(), count).is_none()));
+        counter
+            .finish()
+            .for_each(|piece, count| assert!(all.insert(piece.to_vec(), count).is_none()));
         all
     }
 
@@ -202,7 +204,9 @@ mod tests {
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
         let mut expected = BTreeMap::new();
         for text in &texts {
-            let visit = |start, end| *expected.entry(text.as_bytes()[start..end].to_vec()).or_default() += 1;
+            let visit = |start, end| {
+                *expected.entry(text.as_bytes()[start..end].to_vec()).or_default() += 1
+            };
             Splitter::Default.split(text, visit).unwrap();
         }
         for threads in [1, 3, 8] {

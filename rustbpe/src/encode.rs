@@ -47,8 +47,12 @@ impl Encoder {
         for (text, id) in &specials {
             let message = match (vocabulary.token(*id), seen.insert(*id, text)) {
                 _ if text.is_empty() => format!("special token {id} is empty"),
-                (Some(_), _) => format!("special token {text:?} has the id {id} of an ordinary one"),
-                (_, Some(other)) => format!("special tokens {other:?} and {text:?} have the same id {id}"),
+                (Some(_), _) => {
+                    format!("special token {text:?} has the id {id} of an ordinary one")
+                }
+                (_, Some(other)) => {
+                    format!("special tokens {other:?} and {text:?} have the same id {id}")
+                }
                 (None, None) => continue,
             };
             return Err(Error::Vocabulary(message));
@@ -108,7 +112,10 @@ impl Encoder {
         let threads = thread_count(threads).min(blocks.len());
         let encode_block = |(begin, end): (usize, usize), cache: &mut Cache| {
             let bytes: usize = texts[begin..end].iter().map(|text| text.len()).sum();
-            let mut flat = Flat { tokens: Vec::with_capacity(bytes / 3), ends: Vec::with_capacity(end - begin) };
+            let mut flat = Flat {
+                tokens: Vec::with_capacity(bytes / 3),
+                ends: Vec::with_capacity(end - begin),
+            };
             for text in &texts[begin..end] {
                 self.encode_onto(text, cache, &mut flat.tokens)?;
                 flat.ends.push(flat.tokens.len());
@@ -116,7 +123,9 @@ impl Encoder {
             Ok(flat)
         };
         if threads <= 1 {
-            return self.with_cache(|cache| blocks.into_iter().map(|block| encode_block(block, cache)).collect());
+            return self.with_cache(|cache| {
+                blocks.into_iter().map(|block| encode_block(block, cache)).collect()
+            });
         }
         let next = AtomicUsize::new(0);
         let work = || {
@@ -189,7 +198,12 @@ impl Encoder {
         result
     }
 
-    fn encode_onto(&self, text: &str, cache: &mut Cache, tokens: &mut Vec<u32>) -> Result<(), Error> {
+    fn encode_onto(
+        &self,
+        text: &str,
+        cache: &mut Cache,
+        tokens: &mut Vec<u32>,
+    ) -> Result<(), Error> {
         let bytes = text.as_bytes();
         self.splitter.split(text, |start, end| {
             if end - start > LONGEST {
@@ -210,7 +224,12 @@ impl Encoder {
 }
 
 /// Writes the tokens of `flats`, one after the other, into `out`, which has room for exactly these.
-pub fn gather<T: Send>(flats: &[Flat], threads: usize, out: &mut [T], convert: impl Fn(u32) -> T + Sync) {
+pub fn gather<T: Send>(
+    flats: &[Flat],
+    threads: usize,
+    out: &mut [T],
+    convert: impl Fn(u32) -> T + Sync,
+) {
     let (convert, share) = (&convert, flats.len().div_ceil(thread_count(threads)).max(1));
     thread::scope(|scope| {
         let mut rest = out;
@@ -257,7 +276,8 @@ mod tests {
     }
 
     fn encoder(ranks: &[Vec<u8>]) -> Encoder {
-        Encoder::new(ranks, DEFAULT_PATTERN, vec![("<|a|>".into(), 1000), ("<|a|>b".into(), 1001)]).unwrap()
+        Encoder::new(ranks, DEFAULT_PATTERN, vec![("<|a|>".into(), 1000), ("<|a|>b".into(), 1001)])
+            .unwrap()
     }
 
     /// The definition: join the lowest-ranked adjacent pair until there is none.
@@ -296,7 +316,8 @@ mod tests {
     fn ids_equal_the_definition() {
         let ranks = trained(TEXT, 290);
         let mut expected = Vec::new();
-        let visit = |start, end| expected.extend(naive_encode(&ranks, &TEXT.as_bytes()[start..end]));
+        let visit =
+            |start, end| expected.extend(naive_encode(&ranks, &TEXT.as_bytes()[start..end]));
         Splitter::Default.split(TEXT, visit).unwrap();
         assert_eq!(encoder(&ranks).encode(TEXT).unwrap(), expected);
     }
@@ -353,7 +374,10 @@ mod tests {
             Encoder::new(&ranks, DEFAULT_PATTERN, specials).err().unwrap().to_string()
         };
         assert_eq!(refused(&[("x", 7)]), "special token \"x\" has the id 7 of an ordinary one");
-        assert_eq!(refused(&[("x", 300), ("y", 300)]), "special tokens \"x\" and \"y\" have the same id 300");
+        assert_eq!(
+            refused(&[("x", 300), ("y", 300)]),
+            "special tokens \"x\" and \"y\" have the same id 300"
+        );
         assert_eq!(refused(&[("", 300)]), "special token 300 is empty");
     }
 

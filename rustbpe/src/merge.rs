@@ -34,7 +34,8 @@ fn encode_by_scanning(vocabulary: &Vocabulary, piece: &[u8], tokens: &mut Vec<u3
     let (mut before, mut after) = ([0_u8; SCANNED], [0_u8; SCANNED]);
     // Rank (21 bits) of the token at a byte with the next one, and this byte: the least is the leftmost lowest.
     let mut ranks = [NOTHING; SCANNED];
-    let ranked = |rank: Option<u32>, at: usize| rank.map_or(NOTHING, |rank| (rank << 8) as i32 | at as i32);
+    let ranked =
+        |rank: Option<u32>, at: usize| rank.map_or(NOTHING, |rank| (rank << 8) as i32 | at as i32);
     for at in 0..len {
         ids[at] = vocabulary.byte_ids[usize::from(piece[at])];
         (before[at], after[at]) = ((at as u8).wrapping_sub(1), at as u8 + 1);

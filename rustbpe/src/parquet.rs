@@ -1,5 +1,6 @@
 //! Counting the pieces of a text column straight from Parquet files.
 
+use std::fmt::Display;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -74,7 +75,8 @@ pub fn count_parquet(
                 stop.fetch_or(watched.is_err(), Ordering::Relaxed);
             }
         }
-        let worked = workers.into_iter().map(|worker| worker.join().expect("counting never panics"));
+        let worked =
+            workers.into_iter().map(|worker| worker.join().expect("counting never panics"));
         watched.and(worked.collect())
     })
 }
@@ -116,20 +118,31 @@ fn work(
 }
 
 /// Appends the row groups of a file; returns its number of rows.
-fn list_groups<'a>(path: &'a Path, column: &str, groups: &mut Vec<Group<'a>>) -> Result<u64, Error> {
-    let reader = unless_panic(|| SerializedFileReader::new(File::open(path)?));
-    let reader = reader.map_err(|error| Error::Corpus(format!("{}: {error}", path.display())))?;
+fn list_groups<'a>(
+    path: &'a Path,
+    column: &str,
+    groups: &mut Vec<Group<'a>>,
+) -> Result<u64, Error> {
+    let failed = |error: &dyn Display| Error::Corpus(format!("{}: {error}", path.display()));
+    let file = File::open(path).map_err(|error| failed(&error))?;
+    let reader =
+        unless_panic(|| SerializedFileReader::new(file)).map_err(|error| failed(&error))?;
     let metadata = reader.metadata();
     let columns = metadata.file_metadata().schema_descr().columns();
     let is_text = |c: &parquet::schema::types::ColumnDescPtr| {
         c.physical_type() == parquet::basic::Type::BYTE_ARRAY && c.max_rep_level() == 0
     };
     let Some(index) = columns.iter().position(|c| c.path().string() == column && is_text(c)) else {
-        let names: Vec<_> = columns.iter().filter(|c| is_text(c)).map(|c| c.path().string()).collect();
+        let names: Vec<_> =
+            columns.iter().filter(|c| is_text(c)).map(|c| c.path().string()).collect();
         let message = format!("{}: no text column {column:?}: it has {names:?}", path.display());
         return Err(Error::Corpus(message));
     };
-    groups.extend((0..metadata.num_row_groups()).map(|number| Group { path, number, column: index }));
+    groups.extend((0..metadata.num_row_groups()).map(|number| Group {
+        path,
+        number,
+        column: index,
+    }));
     Ok(metadata.file_metadata().num_rows().try_into().unwrap_or(0))
 }
 
@@ -152,10 +165,12 @@ impl Group<'_> {
         let reader = SerializedFileReader::new(File::open(self.path)?)?;
         let group = reader.get_row_group(self.number)?;
         let rows = usize::try_from(group.metadata().num_rows()).unwrap_or(0);
-        let mut column = get_typed_column_reader::<ByteArrayType>(group.get_column_reader(self.column)?);
+        let mut column =
+            get_typed_column_reader::<ByteArrayType>(group.get_column_reader(self.column)?);
         let (mut values, mut levels, mut read) = (Vec::new(), Vec::new(), 0);
         while read < rows {
-            let (records, ..) = column.read_records(rows - read, Some(&mut levels), None, &mut values)?;
+            let (records, ..) =
+                column.read_records(rows - read, Some(&mut levels), None, &mut values)?;
             if records == 0 {
                 break;
             }

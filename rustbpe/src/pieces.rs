@@ -54,7 +54,8 @@ mod tests {
     #[test]
     fn zeros_and_lengths_are_told_apart() {
         let text = [0_u8; 40];
-        let keys: std::collections::HashSet<Key> = (1..=LONGEST).map(|end| key(&text, 0, end)).collect();
+        let keys: std::collections::HashSet<Key> =
+            (1..=LONGEST).map(|end| key(&text, 0, end)).collect();
         assert_eq!(keys.len(), LONGEST);
         assert!(!keys.contains(&0));
         let hashes: std::collections::HashSet<u64> = keys.iter().map(|&key| hash(key)).collect();

@@ -243,7 +243,14 @@ mod tests {
 
     #[test]
     fn windows_equal_regex_on_random_ascii() {
-        for alphabet in ["   \n\r\t.'slvead12", " \n.a", " \n", "1 a'll", "'sS re\n", "abcdefgh 1234567890 !\"#.,\u{b}\u{1c}\0\u{7f}\n"] {
+        for alphabet in [
+            "   \n\r\t.'slvead12",
+            " \n.a",
+            " \n",
+            "1 a'll",
+            "'sS re\n",
+            "abcdefgh 1234567890 !\"#.,\u{b}\u{1c}\0\u{7f}\n",
+        ] {
             assert_equal_on_random_strings(alphabet, 20, 30_000);
             assert_equal_on_random_strings(alphabet, 200, 10_000);
         }

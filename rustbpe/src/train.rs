@@ -351,9 +351,8 @@ mod tests {
     #[test]
     fn merges_equal_the_definition() {
         for round in 0..60 {
-            let words: Vec<String> = (0..300)
-                .map(|i| random_letters(i % 40, 1 + round % 4, i + 1000 * round))
-                .collect();
+            let words: Vec<String> =
+                (0..300).map(|i| random_letters(i % 40, 1 + round % 4, i + 1000 * round)).collect();
             let text = words.join(" ");
             let expected = naive_train(&counts(&[&text]), 400);
             let trained = train(counts(&[&text]), expected.len()).unwrap();
@@ -407,7 +406,8 @@ mod tests {
         pieces.add(b"ab", 1 << 40);
         pieces.add(b"cd", (1 << 40) + 1);
         pieces.add(b"ababab", 1 << 41);
-        let expected = [b"ab".to_vec(), b"abab".to_vec(), b"ababab".to_vec(), b"xy".to_vec(), b"cd".to_vec()];
+        let expected =
+            [b"ab".to_vec(), b"abab".to_vec(), b"ababab".to_vec(), b"xy".to_vec(), b"cd".to_vec()];
         let mut tokens = train(pieces, 261).unwrap().tokens.split_off(256);
         tokens.sort();
         let mut expected = expected.to_vec();

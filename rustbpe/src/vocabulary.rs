@@ -40,7 +40,8 @@ impl Vocabulary {
     /// `ranks` holds the bytes of each token by id.
     pub fn new(ranks: &[impl AsRef<[u8]>]) -> Result<Self, Error> {
         if ranks.len() > MOST_TOKENS {
-            let message = format!("{} ranks are over the {MOST_TOKENS} that are possible", ranks.len());
+            let message =
+                format!("{} ranks are over the {MOST_TOKENS} that are possible", ranks.len());
             return Err(Error::Vocabulary(message));
         }
         let mut vocabulary = Vocabulary {
@@ -191,7 +192,8 @@ impl Vocabulary {
             if self.merged(left, right).is_some_and(|merged| merged < limit) {
                 return false;
             }
-            let (left_split, right_split) = (self.splits[left as usize], self.splits[right as usize]);
+            let (left_split, right_split) =
+                (self.splits[left as usize], self.splits[right as usize]);
             if left_split.1 != NONE && (right_split.0 == NONE || left > right) {
                 limit = left;
                 left = left_split.1;
@@ -361,7 +363,8 @@ mod tests {
     #[test]
     fn tokens_are_found_by_bytes_and_by_id() {
         let long = "a".repeat(40);
-        let mut tokens = vec!["aa", "aaaa", "aaaaaaaa", "aaaaaaaaaaaaaaaa", "aaaaaaaaaaaaaaaaaaaaaaaa"];
+        let mut tokens =
+            vec!["aa", "aaaa", "aaaaaaaa", "aaaaaaaaaaaaaaaa", "aaaaaaaaaaaaaaaaaaaaaaaa"];
         tokens.push(&long[..32]);
         let vocabulary = Vocabulary::new(&bytes_and(&tokens)).unwrap();
         assert_eq!(vocabulary.len(), 262);

@@ -108,7 +108,8 @@ fn starts(classes: Classes, valid: u64, window: &[u8; WIDTH]) -> u64 {
     // `\s*[\r\n]|\s+(?!\S)|\s+`: up to the last newline of a run, then all but its last character.
     let free = white & !own_newlines;
     let last_blanks = blanks & ((valid & !white) >> 1);
-    let white_starts = (free & !(free << 1)) | last_blanks | after_last_newline(free, blanks, newlines);
+    let white_starts =
+        (free & !(free << 1)) | last_blanks | after_last_newline(free, blanks, newlines);
 
     let mut starts = letter_starts | symbol_starts | white_starts | every_second(digits) | 1;
     // `'(?i:[sdmt]|ll|ve|re)`: what follows a contraction is a piece of its own.

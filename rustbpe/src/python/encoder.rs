@@ -86,15 +86,21 @@ impl Encoder {
         let fits = match dtype {
             "uint32" => true,
             "uint16" => self.encoder.id_limit() <= 1 << 16,
-            _ => return Err(PyTypeError::new_err(format!("dtype {dtype:?}: give uint16 or uint32"))),
+            _ => {
+                return Err(PyTypeError::new_err(format!("dtype {dtype:?}: give uint16 or uint32")));
+            }
         };
         if !fits {
-            let message = format!("{} ids do not fit into uint16: give uint32", self.encoder.id_limit());
+            let message =
+                format!("{} ids do not fit into uint16: give uint32", self.encoder.id_limit());
             return Err(VocabularyError::new_err(message));
         }
         let flats = self.flats(py, texts, threads)?;
         let numpy = py.import("numpy")?;
-        let tokens = numpy.call_method1("empty", (flats.iter().map(|flat| flat.tokens.len()).sum::<usize>(), dtype))?;
+        let tokens = numpy.call_method1(
+            "empty",
+            (flats.iter().map(|flat| flat.tokens.len()).sum::<usize>(), dtype),
+        )?;
         match dtype {
             "uint16" => fill(py, &tokens, |out| gather(&flats, threads, out, |id| id as u16))?,
             _ => fill(py, &tokens, |out| gather(&flats, threads, out, |id| id))?,
@@ -129,9 +135,11 @@ impl Encoder {
         let mut known = Vec::new();
         for id in ids.try_iter()? {
             let id = id?.extract::<i128>()?;
-            known.push(u32::try_from(id).map_err(|_| {
-                VocabularyError::new_err(format!("token id {id} is out of range"))
-            })?);
+            known.push(
+                u32::try_from(id).map_err(|_| {
+                    VocabularyError::new_err(format!("token id {id} is out of range"))
+                })?,
+            );
         }
         let bytes = py.detach(|| self.encoder.decode(&known)).map_err(to_py_err)?;
         Ok(PyBytes::new(py, &bytes))
@@ -154,13 +162,20 @@ impl Encoder {
             None => Ok(Vec::new()),
             Some(all) if all.is_instance_of::<PyString>() => match all.extract::<&str>()? {
                 "all" => Ok(self.encoder.specials().iter().map(|(text, _)| text.clone()).collect()),
-                other => Err(PyTypeError::new_err(format!("allowed_special is {other:?}: give a set or \"all\""))),
+                other => Err(PyTypeError::new_err(format!(
+                    "allowed_special is {other:?}: give a set or \"all\""
+                ))),
             },
             Some(allowed) => allowed.try_iter()?.map(|text| text?.extract()).collect(),
         }
     }
 
-    fn flats(&self, py: Python<'_>, texts: &Bound<'_, PyAny>, threads: usize) -> PyResult<Vec<Flat>> {
+    fn flats(
+        &self,
+        py: Python<'_>,
+        texts: &Bound<'_, PyAny>,
+        threads: usize,
+    ) -> PyResult<Vec<Flat>> {
         let held = hold_all(texts)?;
         let texts = all_texts(&held, 0)?;
         py.detach(|| self.encoder.encode_batch(&texts, threads)).map_err(to_py_err)
@@ -189,7 +204,9 @@ fn fill<T: pyo3::buffer::Element + Send>(
         return Ok(());
     }
     // SAFETY: the array was just made, is contiguous, and nobody else knows it.
-    let out = unsafe { std::slice::from_raw_parts_mut(buffer.buf_ptr().cast::<T>(), buffer.item_count()) };
+    let out = unsafe {
+        std::slice::from_raw_parts_mut(buffer.buf_ptr().cast::<T>(), buffer.item_count())
+    };
     py.detach(|| write(out));
     Ok(())
 }

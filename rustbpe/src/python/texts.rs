@@ -21,7 +21,9 @@ impl<'py> Held<'py> {
         }
         item.cast_into::<PyString>().map(Held::Text).map_err(|error| {
             let kind = error.into_inner().get_type().to_string();
-            PyTypeError::new_err(format!("texts[{index}] is a {kind}: give str or Arrow string arrays"))
+            PyTypeError::new_err(format!(
+                "texts[{index}] is a {kind}: give str or Arrow string arrays"
+            ))
         })
     }
 
@@ -97,13 +99,15 @@ impl ArrowTexts {
             "string" => 4,
             "large_string" => 8,
             _ => {
-                let message = format!("an Arrow array of type {kind}: give string or large_string (cast it)");
+                let message =
+                    format!("an Arrow array of type {kind}: give string or large_string (cast it)");
                 return Err(PyTypeError::new_err(message));
             }
         };
         let nulls: usize = array.getattr("null_count")?.extract()?;
         if nulls > 0 {
-            let message = format!("an Arrow array holds {nulls} nulls: drop them first (drop_null)");
+            let message =
+                format!("an Arrow array holds {nulls} nulls: drop them first (drop_null)");
             return Err(CorpusError::new_err(message));
         }
         let buffers: Vec<Option<Bound<'_, PyAny>>> = array.call_method0("buffers")?.extract()?;
@@ -128,7 +132,8 @@ impl ArrowTexts {
             return Ok(());
         }
         let offset = |index: usize| {
-            let bytes = bytes_of(&self.offsets).get(index * self.width..(index + 1) * self.width)?;
+            let bytes =
+                bytes_of(&self.offsets).get(index * self.width..(index + 1) * self.width)?;
             match self.width {
                 4 => u32::from_le_bytes(bytes.try_into().ok()?).try_into().ok(),
                 _ => u64::from_le_bytes(bytes.try_into().ok()?).try_into().ok(),
@@ -138,7 +143,10 @@ impl ArrowTexts {
         let end = offset(self.first + self.len).ok_or_else(damaged)?;
         let data = bytes_of(&self.data).get(begin..end).ok_or_else(damaged)?;
         let all = std::str::from_utf8(data).map_err(|error| {
-            CorpusError::new_err(format!("an Arrow array is no UTF-8 at byte {}", begin + error.valid_up_to()))
+            CorpusError::new_err(format!(
+                "an Arrow array is no UTF-8 at byte {}",
+                begin + error.valid_up_to()
+            ))
         })?;
         texts.reserve(self.len);
         let mut at = begin;
@@ -159,15 +167,15 @@ fn damaged() -> PyErr {
 fn buffer(bytes: &Option<Bound<'_, PyAny>>) -> PyResult<Option<PyBuffer<i8>>> {
     let Some(bytes) = bytes else { return Ok(None) };
     let buffer = PyBuffer::get(bytes)?;
-    if !buffer.is_c_contiguous() || !buffer.readonly() {
-        return Err(PyTypeError::new_err("an Arrow array has buffers that can change or are not contiguous"));
+    if !buffer.is_c_contiguous() {
+        return Err(PyTypeError::new_err("an Arrow array has a buffer that is not contiguous"));
     }
     Ok(Some(buffer))
 }
 
 fn bytes_of(buffer: &Option<PyBuffer<i8>>) -> &[u8] {
     match buffer {
-        // SAFETY: the buffer is of that many bytes and alive; Arrow's buffers do not change.
+        // SAFETY: the buffer is contiguous, of that many bytes and alive; Arrow's buffers do not change.
         Some(buffer) if buffer.len_bytes() > 0 => unsafe {
             std::slice::from_raw_parts(buffer.buf_ptr().cast(), buffer.len_bytes())
         },

@@ -62,7 +62,9 @@ pub fn train(
             first += batch.len();
             drop(texts);
             (batch, bytes) = (Vec::new(), 0);
-            watcher.watch(Phase::Count, done, is_end.then_some(done)).map_err(|e| watcher.to_py_err(e))?;
+            watcher
+                .watch(Phase::Count, done, is_end.then_some(done))
+                .map_err(|e| watcher.to_py_err(e))?;
         }
         if is_end {
             return watcher.finish(py, counter, vocab_size);
@@ -128,7 +130,9 @@ impl Watcher {
                 Phase::Count => "count",
                 Phase::Merge => "merge",
             };
-            self.progress.as_ref().map_or(Ok(()), |call| call.call1(py, (name, done, total)).map(drop))
+            self.progress
+                .as_ref()
+                .map_or(Ok(()), |call| call.call1(py, (name, done, total)).map(drop))
         });
         called.map_err(|error| {
             self.error = Some(error);
@@ -141,7 +145,12 @@ impl Watcher {
         self.error.take().unwrap_or_else(|| to_py_err(error))
     }
 
-    fn finish(mut self, py: Python<'_>, counter: PieceCounter, vocab_size: usize) -> PyResult<Trained> {
+    fn finish(
+        mut self,
+        py: Python<'_>,
+        counter: PieceCounter,
+        vocab_size: usize,
+    ) -> PyResult<Trained> {
         let trained = py.detach(|| {
             crate::train(counter.finish(), vocab_size, &mut |phase, done, total| {
                 self.watch(phase, done, total)
@@ -149,6 +158,9 @@ impl Watcher {
         });
         let trained = trained.map_err(|error| self.to_py_err(error))?;
         let tokens = trained.tokens.iter().map(|token| PyBytes::new(py, token));
-        Ok(Trained { tokens: PyList::new(py, tokens)?.unbind(), stopped_early: trained.stopped_early })
+        Ok(Trained {
+            tokens: PyList::new(py, tokens)?.unbind(),
+            stopped_early: trained.stopped_early,
+        })
     }
 }

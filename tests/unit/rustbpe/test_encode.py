@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import random
 
+import numpy as np
+import pyarrow as pa
 import pytest
 import tiktoken
 from hypothesis import given, settings
@@ -31,7 +34,7 @@ NASTY = [
 
 @pytest.fixture(scope="module")
 def ranks(corpus: list[str]) -> list[bytes]:
-    return rustbpe.train(corpus, 1500)
+    return rustbpe.train(corpus, 1500).tokens
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +58,7 @@ def joined(ranks: list[bytes], ids: list[int]) -> str:
 def test_random_strings_encode_as_tiktoken_does(
     ranks: list[bytes], encoder: rustbpe.Encoder, peer: tiktoken.Encoding
 ) -> None:
-    @settings(max_examples=2000, deadline=None)
+    @settings(max_examples=5000, deadline=None)
     @given(st.text(max_size=200) | st.lists(st.sampled_from(SPACES + WORDS)).map("".join))
     def check(text: str) -> None:
         ids = encoder.encode(text)
@@ -88,7 +91,15 @@ def test_every_code_point_encodes_as_tiktoken_does(encoder: rustbpe.Encoder, pee
     assert encoder.encode(text) == peer.encode_ordinary(text)
 
 
-@pytest.mark.parametrize("text", ["x" * 100_000, "abcdefgh" * 12_500, " " * 50_000 + "x"], ids=len)
+def random_letters(length: int) -> str:
+    return "".join(random.Random(length).choices("abdegikmnorstuvw", k=length))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["x" * 100_000, "abcdefgh" * 12_500, " " * 50_000 + "x", random_letters(90_000), "ingver" * 15_000],
+    ids=len,
+)
 def test_long_pieces_encode_as_tiktoken_does(
     text: str, encoder: rustbpe.Encoder, peer: tiktoken.Encoding
 ) -> None:
@@ -124,12 +135,16 @@ def test_a_batch_is_each_text_alone(threads: int, encoder: rustbpe.Encoder) -> N
         (lambda ranks: [*ranks[:300], ranks[280]], "ranks 280 and 300 are the same token"),
         (lambda ranks: ranks[:7] + ranks[8:], "no token for the byte 0x07"),
         (lambda ranks: [*ranks, b"qqqqqqqq"], "rank 1500 is not two earlier tokens joined"),
-        (lambda ranks: [*ranks, b""], "rank 1500 is not two earlier tokens joined"),
+        (lambda ranks: [*ranks, b""], "rank 1500 is empty"),
+        (
+            lambda _: [bytes([b]) for b in range(256)] + [b"bc", b"ab", b"cd", b"abcd"],
+            "rank 259 never comes up",
+        ),
         (lambda ranks: [], "no token for the byte 0x00"),
     ],
 )
 def test_ranks_that_are_no_vocabulary_are_refused(change, message: str, ranks: list[bytes]) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(rustbpe.VocabularyError, match=message):
         rustbpe.Encoder(change(ranks))
 
 
@@ -146,3 +161,66 @@ def test_bad_text_is_an_error(encoder: rustbpe.Encoder) -> None:
         rustbpe.Encoder([bytes([b]) for b in range(256)], rustbpe.DEFAULT_PATTERN + "|x").encode(
             " " * 4_000_000
         )
+
+
+def test_flat_arrays_hold_the_same_ids(corpus: list[str], encoder: rustbpe.Encoder) -> None:
+    texts = ["", *corpus, "", "end"]
+    expected = encoder.encode_batch(texts)
+    for threads in (1, 2, 7):
+        for given_as in (texts, pa.array(texts), pa.chunked_array([texts[:9], texts[9:]], pa.large_string())):
+            for dtype in ("uint16", "uint32"):
+                tokens, offsets = encoder.encode_to_numpy(given_as, threads, dtype)
+                assert (tokens.dtype, offsets.dtype) == (np.dtype(dtype), np.dtype(np.int64))
+                assert [tokens[a:b].tolist() for a, b in itertools.pairwise(offsets)] == expected
+    tokens, offsets = encoder.encode_to_numpy([])
+    assert (tokens.tolist(), offsets.tolist()) == ([], [0])
+
+
+def test_what_was_learned_of_pieces_changes_nothing(corpus: list[str], ranks: list[bytes]) -> None:
+    encoder = rustbpe.Encoder(ranks)
+    assert (
+        encoder.encode_batch(corpus, 3) == encoder.encode_batch(corpus, 3) == encoder.encode_batch(corpus, 1)
+    )
+
+
+def test_uint16_is_refused_where_ids_are_larger(ranks: list[bytes]) -> None:
+    encoder = rustbpe.Encoder(ranks, special_tokens={"<|end|>": 70_000})
+    with pytest.raises(rustbpe.VocabularyError, match="70001 ids do not fit into uint16"):
+        encoder.encode_to_numpy(["a"], dtype="uint16")
+    with pytest.raises(TypeError, match="give uint16 or uint32"):
+        encoder.encode_to_numpy(["a"], dtype="int8")
+
+
+def test_special_tokens_only_where_they_are_allowed(ranks: list[bytes]) -> None:
+    encoder = rustbpe.Encoder(ranks, special_tokens={"<|a|>": 2**32 - 1, "<|b|>": 1500})
+    text = "one<|a|><|b|> two <|a|"
+    assert max(encoder.encode(text)) < 1500
+    assert encoder.encode(text, {"<|a|>"}).count(2**32 - 1) == 1
+    ids = encoder.encode(text, "all")
+    assert [id_ for id_ in ids if id_ >= 1500] == [2**32 - 1, 1500]
+    assert encoder.decode(ids) == text
+    with pytest.raises(rustbpe.VocabularyError, match='"<\\|c\\|>" is not a special token'):
+        encoder.encode(text, ["<|c|>"])
+    with pytest.raises(rustbpe.VocabularyError, match="has the id 300 of an ordinary one"):
+        rustbpe.Encoder(ranks, special_tokens={"<|a|>": 300})
+
+
+@given(st.text())
+def test_counting_and_decoding(encoder: rustbpe.Encoder, ranks: list[bytes], text: str) -> None:
+    ids = encoder.encode(text)
+    assert encoder.count(text) == len(ids)
+    assert encoder.decode(ids) == encoder.decode(np.array(ids, np.uint16)) == text
+    assert encoder.decode_bytes(ids) == b"".join(ranks[id_] for id_ in ids)
+
+
+@pytest.mark.parametrize("id_", [-1, 1500, 2**32, 2**40])
+def test_unknown_ids_are_refused(encoder: rustbpe.Encoder, id_: int) -> None:
+    with pytest.raises(rustbpe.VocabularyError, match=f"token id {id_} is"):
+        encoder.decode_bytes([1, id_])
+
+
+def test_characters_that_are_cut(encoder: rustbpe.Encoder) -> None:
+    ids = list("🤖".encode())[:3]
+    assert encoder.decode(ids) == "\ufffd"
+    with pytest.raises(UnicodeDecodeError):
+        encoder.decode(ids, "strict")

@@ -46,9 +46,13 @@ def test_payload_and_records(shards: Path, tmp_path: Path) -> None:
     rows = json.loads((ctx.output / "compression.json").read_text())["rows"]
     assert [row["text"] for row in rows] == ["news", "code", "maths", "korean", "train", "val"]
     assert rows[-1]["bytes"] == len(VAL_TEXT)
+    records = list(read_records(ctx.attempt / "records.jsonl"))
+    progress = [record["value"] for record in records if record["name"] == "stage/progress"]
+    assert progress == sorted(set(progress))
+    assert progress[-1] == 1
     recorded = {
         record["split"]: record["value"]
-        for record in read_records(ctx.attempt / "records.jsonl")
+        for record in records
         if record["name"] == "tokenizer/bytes_per_token" and record["task"] == "nanochat"
     }
     assert recorded["val"] == expected

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from artifacts.errors import UsageError
+from artifacts.errors import DataError, UsageError
 from nanochat.data.shards import write_manifest, write_shards
 from nanochat.tokenizer.training import capped, train_on_texts, train_tokenizer
 
@@ -54,6 +54,18 @@ def test_a_vocabulary_that_the_text_does_not_support_names_the_largest() -> None
 
 
 def test_a_vocabulary_below_bytes_and_specials_is_refused() -> None:
-    assert train_on_texts([], 265).vocab_size == 265
+    assert train_on_texts(["a"], 265).vocab_size == 265
     with pytest.raises(UsageError, match="vocab_size 264 is under 265"):
-        train_on_texts([], 264)
+        train_on_texts(["a"], 264)
+
+
+def test_an_empty_text_is_refused() -> None:
+    with pytest.raises(DataError, match="no text to train on"):
+        train_on_texts(["", ""], 265)
+
+
+def test_a_damaged_shard_is_named(shards: Path) -> None:
+    file = shards / "pretrain" / "shard_00000.parquet"
+    file.write_bytes(file.read_bytes()[:-20])
+    with pytest.raises(DataError, match=r"shard_00000\.parquet"):
+        train_tokenizer(shards, 280, doc_cap=1000, max_chars=1000)

@@ -37,7 +37,7 @@ def test_facts_about_merged_tokens(tokenizer: Tokenizer) -> None:
 
 
 def test_a_tokenizer_of_bytes_alone() -> None:
-    found = vocabulary(train_on_texts([], 265))
+    found = vocabulary(train_on_texts(["a"], 265))
     assert (found.mean_bytes, found.longest, found.partial) == (0.0, (), 0)
     assert [part.ids for part in found.ranges] == ["0 – 255", "0 – 255", "none", "256 – 264"]
     assert ("ordinary: merged from two others", "0", "none") in found.rows()
