@@ -168,6 +168,7 @@ impl PieceCounter {
     }
 
     /// The splitter, and the counts of each thread.
+    #[cfg(feature = "python")]
     pub(crate) fn parts(&mut self) -> (&Splitter, &mut [PieceCounts]) {
         (&self.splitter, &mut self.by_thread)
     }

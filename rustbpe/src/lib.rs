@@ -21,7 +21,7 @@ mod window;
 use std::fmt;
 
 pub use count::{PieceCounter, PieceCounts};
-pub use encode::{Encoder, Flat};
+pub use encode::{Encoder, Flat, gather};
 pub use pretokenize::{DEFAULT_PATTERN, Splitter};
 pub use train::{Trained, train};
 

@@ -142,7 +142,7 @@ impl Vocabulary {
     pub fn id_of(&self, token: &[u8]) -> Option<u32> {
         match token.len() {
             0 => None,
-            ..=LONGEST => self.id_of_key(pieces::key(token, 0, token.len())),
+            1..=LONGEST => self.id_of_key(pieces::key(token, 0, token.len())),
             _ => self.long.get(token).copied(),
         }
     }

@@ -10,8 +10,7 @@ use pyo3::types::{PyBytes, PyInt, PyList, PyString};
 
 use super::texts::{all_texts, hold_all};
 use super::{VocabularyError, to_py_err};
-use crate::encode::gather;
-use crate::{DEFAULT_PATTERN, Flat};
+use crate::{DEFAULT_PATTERN, Flat, gather};
 
 #[pyclass(frozen, module = "rustbpe")]
 pub struct Encoder {
@@ -87,7 +86,9 @@ impl Encoder {
             "uint32" => true,
             "uint16" => self.encoder.id_limit() <= 1 << 16,
             _ => {
-                return Err(PyTypeError::new_err(format!("dtype {dtype:?}: give uint16 or uint32")));
+                return Err(PyTypeError::new_err(format!(
+                    "dtype {dtype:?}: give uint16 or uint32"
+                )));
             }
         };
         if !fits {

@@ -64,7 +64,7 @@ pub fn train(
             (batch, bytes) = (Vec::new(), 0);
             watcher
                 .watch(Phase::Count, done, is_end.then_some(done))
-                .map_err(|e| watcher.to_py_err(e))?;
+                .map_err(|e| watcher.take_py_err(e))?;
         }
         if is_end {
             return watcher.finish(py, counter, vocab_size);
@@ -101,7 +101,7 @@ pub fn train_parquet(
             watcher.watch(phase, done, total)
         })
     });
-    counted.map_err(|error| watcher.to_py_err(error))?;
+    counted.map_err(|error| watcher.take_py_err(error))?;
     watcher.finish(py, counter, vocab_size)
 }
 
@@ -141,7 +141,7 @@ impl Watcher {
     }
 
     /// What was raised while watching, where that is why it ended.
-    fn to_py_err(&mut self, error: Error) -> PyErr {
+    fn take_py_err(&mut self, error: Error) -> PyErr {
         self.error.take().unwrap_or_else(|| to_py_err(error))
     }
 
@@ -156,7 +156,7 @@ impl Watcher {
                 self.watch(phase, done, total)
             })
         });
-        let trained = trained.map_err(|error| self.to_py_err(error))?;
+        let trained = trained.map_err(|error| self.take_py_err(error))?;
         let tokens = trained.tokens.iter().map(|token| PyBytes::new(py, token));
         Ok(Trained {
             tokens: PyList::new(py, tokens)?.unbind(),
