@@ -1,29 +1,42 @@
 //! What pieces were encoded to before.
 
-use crate::pieces::{Key, hash};
+use crate::pieces::{self, Key};
 
-const SLOTS: usize = 1 << 16;
+/// Slots of pieces that came lately: 128 KB, near to the processor. Most pieces of a text are found there.
+const NEAR: usize = 1 << 12;
+/// Sets of two slots each, of which one piece may have either: 8 MB, of which only what is used is touched.
+const SETS: usize = 1 << 17;
 /// Ids that fit into a slot.
 const INLINE: usize = 3;
+/// Ids of pieces with more than that, all together; then everything is forgotten.
+const MOST_MORE: usize = 1 << 20;
 
-/// A map from short pieces to their tokens of a fixed size; a piece takes the place of another that
-/// has the same slot. Pieces of more than three tokens are rare and not kept.
+/// A map from short pieces to their tokens, of a limited size: a new piece takes the place of the one that
+/// came to the same set before the last.
 pub struct Cache {
-    slots: Vec<Slot>,
+    near: Vec<Slot>,
+    sets: Vec<[Slot; 2]>,
+    /// The ids of pieces that have more than fit into a slot.
+    more: Vec<u32>,
 }
 
-/// 32 bytes: half a cache line.
-#[derive(Clone, Copy)]
-#[repr(C, align(32))]
-struct Slot {
-    key: Key,
-    ids: [u32; INLINE],
-    len: u32,
+/// The two halves of the key; three ids and their number, 32 bits each. If they are more than `INLINE`, the
+/// first is where they begin in `more`. Plain words, so that memory that is zero already need not be cleared.
+type Slot = [u64; 4];
+
+fn slot(key: Key, ids: [u32; INLINE], len: usize) -> Slot {
+    let [first, second, third] = ids.map(u64::from);
+    [key as u64, (key >> 64) as u64, first | second << 32, third | (len as u64) << 32]
+}
+
+#[inline(always)]
+fn ids(slot: &Slot) -> ([u32; INLINE], usize) {
+    ([slot[2] as u32, (slot[2] >> 32) as u32, slot[3] as u32], (slot[3] >> 32) as usize)
 }
 
 impl Default for Cache {
     fn default() -> Self {
-        Cache { slots: vec![Slot { key: 0, ids: [0; INLINE], len: 0 }; SLOTS] }
+        Cache { near: vec![[0; 4]; NEAR], sets: vec![[[0; 4]; 2]; SETS], more: Vec::new() }
     }
 }
 
@@ -36,20 +49,67 @@ impl Cache {
         tokens: &mut Vec<u32>,
         encode: impl FnOnce(&mut Vec<u32>),
     ) {
-        let slot = &mut self.slots[hash(key) as usize % SLOTS];
-        if slot.key == key {
-            // One copy of a fixed size is quicker than one of the right size.
-            tokens.extend_from_slice(&slot.ids);
-            tokens.truncate(tokens.len() - (INLINE - slot.len as usize));
-            return;
+        let hash = pieces::hash(key) as usize;
+        let near = &self.near[hash % NEAR];
+        if has(near, key) {
+            push(near, &self.more, tokens);
+        } else {
+            self.push_from_afar(key, hash, tokens, encode);
         }
-        let before = tokens.len();
-        encode(tokens);
-        let ids = &tokens[before..];
-        if ids.len() <= INLINE {
-            *slot = Slot { key, ids: [0; INLINE], len: ids.len() as u32 };
-            slot.ids[..ids.len()].copy_from_slice(ids);
+    }
+
+    #[inline(never)]
+    fn push_from_afar(
+        &mut self,
+        key: Key,
+        hash: usize,
+        tokens: &mut Vec<u32>,
+        encode: impl FnOnce(&mut Vec<u32>),
+    ) {
+        let set = &self.sets[(hash >> 32) % SETS];
+        let slot = if let Some(slot) = set.iter().find(|slot| has(slot, key)) {
+            push(slot, &self.more, tokens);
+            *slot
+        } else {
+            let before = tokens.len();
+            encode(tokens);
+            self.insert(key, hash, &tokens[before..])
+        };
+        self.near[hash % NEAR] = slot;
+    }
+
+    fn insert(&mut self, key: Key, hash: usize, tokens: &[u32]) -> Slot {
+        let mut ids = [0; INLINE];
+        if tokens.len() <= INLINE {
+            ids[..tokens.len()].copy_from_slice(tokens);
+        } else {
+            if self.more.len() > MOST_MORE {
+                *self = Cache::default();
+            }
+            ids[0] = self.more.len() as u32;
+            self.more.extend_from_slice(tokens);
         }
+        let slot = slot(key, ids, tokens.len());
+        let set = &mut self.sets[(hash >> 32) % SETS];
+        *set = [slot, set[0]];
+        slot
+    }
+}
+
+#[inline(always)]
+fn has(slot: &Slot, key: Key) -> bool {
+    slot[..2] == [key as u64, (key >> 64) as u64]
+}
+
+#[inline(always)]
+fn push(slot: &Slot, more: &[u32], tokens: &mut Vec<u32>) {
+    let (ids, len) = ids(slot);
+    if len <= INLINE {
+        // One copy of a fixed size is quicker than one of the right size.
+        tokens.extend_from_slice(&ids);
+        tokens.truncate(tokens.len() - (INLINE - len));
+    } else {
+        tokens.extend_from_slice(&more[ids[0] as usize..][..len]);
     }
 }
 
@@ -61,7 +121,9 @@ mod tests {
     fn what_is_known_is_not_encoded_again() {
         let mut cache = Cache::default();
         for round in 0..2 {
-            for (key, ids) in [(1, vec![7]), (2, vec![8, 9]), (3, vec![1, 2, 3])] {
+            for (key, ids) in
+                [(1, vec![7]), (2, vec![8, 9]), (3, vec![1, 2, 3]), (4, vec![1, 2, 3, 4, 5])]
+            {
                 let mut tokens = vec![5];
                 cache.push_or_insert(key, &mut tokens, |tokens| {
                     assert_eq!(round, 0);
@@ -73,14 +135,14 @@ mod tests {
     }
 
     #[test]
-    fn many_pieces_share_the_slots() {
+    fn many_pieces_share_the_sets() {
         let mut cache = Cache::default();
-        for key in (1..4 * SLOTS as Key).chain(1..1000) {
+        for key in (1..8 * SETS as Key).chain(1..1000) {
             let mut tokens = Vec::new();
             cache.push_or_insert(key, &mut tokens, |tokens| {
-                tokens.extend(vec![key as u32; key as usize % 5 + 1])
+                tokens.extend(vec![key as u32; key as usize % 6 + 1])
             });
-            assert_eq!(tokens, vec![key as u32; key as usize % 5 + 1]);
+            assert_eq!(tokens, vec![key as u32; key as usize % 6 + 1]);
         }
     }
 }

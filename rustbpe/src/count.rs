@@ -8,25 +8,59 @@ use rustc_hash::FxHashMap;
 use crate::pieces::{self, Key, LONGEST};
 use crate::{Error, Splitter, thread_count};
 
+/// Counts of pieces that came lately, 96 KB, near to the processor. Most pieces of a text are found there.
+const NEAR: usize = 1 << 12;
+
 /// How often each piece was seen.
-#[derive(Default)]
 pub struct PieceCounts {
+    /// By hash, not yet in `short`.
+    near: Vec<Slot>,
     short: ShortCounts,
     long: FxHashMap<Box<[u8]>, u64>,
+}
+
+impl Default for PieceCounts {
+    fn default() -> Self {
+        PieceCounts {
+            near: vec![Slot::default(); NEAR],
+            short: ShortCounts::default(),
+            long: FxHashMap::default(),
+        }
+    }
 }
 
 impl PieceCounts {
     /// Adds `count` occurrences of a piece, which is not empty.
     pub fn add(&mut self, piece: &[u8], count: u64) {
-        self.add_within(piece, 0, piece.len(), count);
+        if piece.len() <= LONGEST {
+            self.short.add(pieces::key(piece, 0, piece.len()), count);
+        } else {
+            self.add_long(piece, count);
+        }
     }
 
-    #[inline(always)]
-    fn add_within(&mut self, text: &[u8], start: usize, end: usize, count: u64) {
-        if end - start <= LONGEST {
-            self.short.add(pieces::key(text, start, end), count);
-        } else {
-            self.add_long(&text[start..end], count);
+    pub(crate) fn add_text(&mut self, splitter: &Splitter, text: &str) -> Result<(), Error> {
+        let bytes = text.as_bytes();
+        splitter.split(text, |start, end| {
+            if end - start > LONGEST {
+                return self.add_long(&bytes[start..end], 1);
+            }
+            let key = pieces::key(bytes, start, end);
+            let near = &mut self.near[pieces::hash(key) as usize % NEAR];
+            if near.key != halves(key) {
+                let before = std::mem::replace(near, Slot { key: halves(key), count: 0 });
+                if before.count > 0 {
+                    self.short.add(before.key(), before.count);
+                }
+            }
+            near.count += 1;
+        })
+    }
+
+    /// Moves what is in `near` to where it is looked up.
+    fn settle(&mut self) {
+        for slot in self.near.iter_mut().filter(|slot| slot.count > 0) {
+            self.short.add(slot.key(), std::mem::take(slot).count);
         }
     }
 
@@ -36,10 +70,6 @@ impl PieceCounts {
             Some(total) => *total += count,
             None => drop(self.long.insert(piece.into(), count)),
         }
-    }
-
-    pub(crate) fn add_text(&mut self, splitter: &Splitter, text: &str) -> Result<(), Error> {
-        splitter.split(text, |start, end| self.add_within(text.as_bytes(), start, end, 1))
     }
 
     fn add_all(&mut self, other: PieceCounts) {
@@ -90,9 +120,9 @@ impl Default for ShortCounts {
 impl ShortCounts {
     #[inline(always)]
     fn add(&mut self, key: Key, count: u64) {
-        let halves = [key as u64, (key >> 64) as u64];
+        let halves = halves(key);
         let mask = self.slots.len() - 1;
-        let mut at = pieces::hash(key) as usize & mask;
+        let mut at = (pieces::hash(key) >> 32) as usize & mask;
         loop {
             let slot = &mut self.slots[at];
             if slot.count == 0 {
@@ -117,7 +147,7 @@ impl ShortCounts {
         let smaller = std::mem::replace(&mut self.slots, larger);
         let mask = self.slots.len() - 1;
         for slot in smaller.into_iter().filter(|slot| slot.count != 0) {
-            let mut at = pieces::hash(slot.key()) as usize & mask;
+            let mut at = (pieces::hash(slot.key()) >> 32) as usize & mask;
             while self.slots[at].count != 0 {
                 at = (at + 1) & mask;
             }
@@ -128,6 +158,11 @@ impl ShortCounts {
     fn iter(&self) -> impl Iterator<Item = (Key, u64)> {
         self.slots.iter().filter(|slot| slot.count != 0).map(|slot| (slot.key(), slot.count))
     }
+}
+
+#[inline(always)]
+fn halves(key: Key) -> [u64; 2] {
+    [key as u64, (key >> 64) as u64]
 }
 
 impl Slot {
@@ -174,7 +209,10 @@ impl PieceCounter {
     }
 
     pub fn finish(self) -> PieceCounts {
-        let mut threads = self.by_thread.into_iter();
+        let mut threads = self.by_thread.into_iter().map(|mut counts| {
+            counts.settle();
+            counts
+        });
         let mut total = threads.next().unwrap_or_default();
         threads.for_each(|counts| total.add_all(counts));
         total

@@ -206,18 +206,17 @@ impl Encoder {
     ) -> Result<(), Error> {
         let bytes = text.as_bytes();
         self.splitter.split(text, |start, end| {
-            if end - start > LONGEST {
-                let piece = &bytes[start..end];
-                match self.vocabulary.id_of(piece) {
-                    Some(id) => tokens.push(id),
-                    None => encode_piece(&self.vocabulary, piece, tokens),
-                }
-                return;
+            let piece = &bytes[start..end];
+            let encode = |id: Option<u32>, tokens: &mut Vec<u32>| match id {
+                Some(id) => tokens.push(id),
+                None => encode_piece(&self.vocabulary, piece, tokens),
+            };
+            if piece.len() > LONGEST {
+                return encode(self.vocabulary.id_of(piece), tokens);
             }
             let key = pieces::key(bytes, start, end);
-            cache.push_or_insert(key, tokens, |tokens| match self.vocabulary.id_of_key(key) {
-                Some(id) => tokens.push(id),
-                None => encode_piece(&self.vocabulary, &bytes[start..end], tokens),
+            cache.push_or_insert(key, tokens, |tokens| {
+                encode(self.vocabulary.id_of_key(key), tokens);
             });
         })
     }

@@ -245,37 +245,58 @@ impl ShortIds {
 /// processor's cache; open addressing, filled once, at most half full.
 struct Merges {
     slots: Vec<u64>,
+    /// A bit for each pair by its hash. Most pairs that are asked for are none, and this is small enough to
+    /// be near.
+    maybe: Vec<u64>,
 }
 
 const EMPTY: u64 = u64::MAX;
 
 impl Merges {
     fn new(len: usize) -> Self {
-        Merges { slots: vec![EMPTY; (len * 2).next_power_of_two().max(2)] }
+        let size = (len * 2).next_power_of_two().max(64);
+        Merges { slots: vec![EMPTY; size], maybe: vec![0; size / 8] }
     }
 
-    /// The slot of a pair, or the empty one where it belongs; and the pair in its place in a slot.
     #[inline(always)]
-    fn find(&self, left: u32, right: u32) -> (usize, u64) {
+    fn pair_and_hash(left: u32, right: u32) -> (u64, usize) {
         let pair = (u64::from(left) << ID_BITS) | u64::from(right);
-        let hash = pair.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (pair, (pair.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize)
+    }
+
+    /// The slot of a pair, or the empty one where it belongs.
+    #[inline(always)]
+    fn find(&self, pair: u64, hash: usize) -> usize {
         let mask = self.slots.len() - 1;
-        let mut at = (hash >> 32) as usize & mask;
+        let mut at = hash & mask;
         while self.slots[at] >> ID_BITS != pair && self.slots[at] != EMPTY {
             at = (at + 1) & mask;
         }
-        (at, pair << ID_BITS)
+        at
+    }
+
+    /// Where the bit of a pair is: word and place.
+    #[inline(always)]
+    fn bit(&self, hash: usize) -> (usize, usize) {
+        ((hash >> 6) & (self.maybe.len() - 1), hash & 63)
     }
 
     #[inline(always)]
     fn get(&self, left: u32, right: u32) -> Option<u32> {
-        let slot = self.slots[self.find(left, right).0];
+        let (pair, hash) = Merges::pair_and_hash(left, right);
+        let (word, place) = self.bit(hash);
+        if self.maybe[word] >> place & 1 == 0 {
+            return None;
+        }
+        let slot = self.slots[self.find(pair, hash)];
         (slot != EMPTY).then_some(slot as u32 & (MOST_TOKENS as u32 - 1))
     }
 
     fn insert(&mut self, left: u32, right: u32, id: u32) {
-        let (at, pair) = self.find(left, right);
-        self.slots[at] = pair | u64::from(id);
+        let (pair, hash) = Merges::pair_and_hash(left, right);
+        let (at, (word, place)) = (self.find(pair, hash), self.bit(hash));
+        self.slots[at] = pair << ID_BITS | u64::from(id);
+        self.maybe[word] |= 1 << place;
     }
 }
 
