@@ -72,7 +72,7 @@ def train_parquet(
 class Encoder:
     """Encodes as tiktoken does; linear and without a panic for any text.
 
-    What short pieces were encoded to is remembered (2 MB a thread at work), so the same words are quicker
+    What short pieces were encoded to is remembered (4 MB a thread at work), so the same words are quicker
     the next time.
     """
 

@@ -2,10 +2,8 @@
 
 use crate::pieces::{self, Key};
 
-/// Slots of pieces that came lately: 128 KB, near to the processor. Most pieces of a text are found there.
-const NEAR: usize = 1 << 12;
-/// Sets of two slots each, of which one piece may have either: 8 MB, of which only what is used is touched.
-const SETS: usize = 1 << 17;
+/// Sets of two slots each, of which one piece may have either: 4 MB, of which only what is used is touched.
+const SETS: usize = 1 << 16;
 /// Ids that fit into a slot.
 const INLINE: usize = 3;
 /// Ids of pieces with more than that, all together; then everything is forgotten.
@@ -14,7 +12,6 @@ const MOST_MORE: usize = 1 << 20;
 /// A map from short pieces to their tokens, of a limited size: a new piece takes the place of the one that
 /// came to the same set before the last.
 pub struct Cache {
-    near: Vec<Slot>,
     sets: Vec<[Slot; 2]>,
     /// The ids of pieces that have more than fit into a slot.
     more: Vec<u32>,
@@ -36,49 +33,37 @@ fn ids(slot: &Slot) -> ([u32; INLINE], usize) {
 
 impl Default for Cache {
     fn default() -> Self {
-        Cache { near: vec![[0; 4]; NEAR], sets: vec![[[0; 4]; 2]; SETS], more: Vec::new() }
+        Cache { sets: vec![[[0; 4]; 2]; SETS], more: Vec::new() }
     }
 }
 
 impl Cache {
+    /// Begins to bring what is known of a piece near.
+    #[inline(always)]
+    pub fn fetch(&self, hash: u64) {
+        pieces::fetch(&self.sets, set_of(hash));
+    }
+
     /// Pushes the tokens of the piece `key`, by `encode` if they are not known.
     #[inline(always)]
     pub fn push_or_insert(
         &mut self,
         key: Key,
+        hash: u64,
         tokens: &mut Vec<u32>,
         encode: impl FnOnce(&mut Vec<u32>),
     ) {
-        let hash = pieces::hash(key) as usize;
-        let near = &self.near[hash % NEAR];
-        if has(near, key) {
-            push(near, &self.more, tokens);
-        } else {
-            self.push_from_afar(key, hash, tokens, encode);
-        }
-    }
-
-    #[inline(never)]
-    fn push_from_afar(
-        &mut self,
-        key: Key,
-        hash: usize,
-        tokens: &mut Vec<u32>,
-        encode: impl FnOnce(&mut Vec<u32>),
-    ) {
-        let set = &self.sets[(hash >> 32) % SETS];
-        let slot = if let Some(slot) = set.iter().find(|slot| has(slot, key)) {
+        let set = &self.sets[set_of(hash)];
+        if let Some(slot) = set.iter().find(|slot| has(slot, key)) {
             push(slot, &self.more, tokens);
-            *slot
         } else {
             let before = tokens.len();
             encode(tokens);
-            self.insert(key, hash, &tokens[before..])
-        };
-        self.near[hash % NEAR] = slot;
+            self.insert(key, hash, &tokens[before..]);
+        }
     }
 
-    fn insert(&mut self, key: Key, hash: usize, tokens: &[u32]) -> Slot {
+    fn insert(&mut self, key: Key, hash: u64, tokens: &[u32]) {
         let mut ids = [0; INLINE];
         if tokens.len() <= INLINE {
             ids[..tokens.len()].copy_from_slice(tokens);
@@ -89,11 +74,14 @@ impl Cache {
             ids[0] = self.more.len() as u32;
             self.more.extend_from_slice(tokens);
         }
-        let slot = slot(key, ids, tokens.len());
-        let set = &mut self.sets[(hash >> 32) % SETS];
-        *set = [slot, set[0]];
-        slot
+        let set = &mut self.sets[set_of(hash)];
+        *set = [slot(key, ids, tokens.len()), set[0]];
     }
+}
+
+#[inline(always)]
+fn set_of(hash: u64) -> usize {
+    (hash >> 32) as usize % SETS
 }
 
 #[inline(always)]
@@ -125,7 +113,7 @@ mod tests {
                 [(1, vec![7]), (2, vec![8, 9]), (3, vec![1, 2, 3]), (4, vec![1, 2, 3, 4, 5])]
             {
                 let mut tokens = vec![5];
-                cache.push_or_insert(key, &mut tokens, |tokens| {
+                cache.push_or_insert(key, pieces::hash(key), &mut tokens, |tokens| {
                     assert_eq!(round, 0);
                     tokens.extend(&ids);
                 });
@@ -139,7 +127,7 @@ mod tests {
         let mut cache = Cache::default();
         for key in (1..8 * SETS as Key).chain(1..1000) {
             let mut tokens = Vec::new();
-            cache.push_or_insert(key, &mut tokens, |tokens| {
+            cache.push_or_insert(key, pieces::hash(key), &mut tokens, |tokens| {
                 tokens.extend(vec![key as u32; key as usize % 6 + 1])
             });
             assert_eq!(tokens, vec![key as u32; key as usize % 6 + 1]);

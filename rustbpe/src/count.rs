@@ -8,59 +8,40 @@ use rustc_hash::FxHashMap;
 use crate::pieces::{self, Key, LONGEST};
 use crate::{Error, Splitter, thread_count};
 
-/// Counts of pieces that came lately, 96 KB, near to the processor. Most pieces of a text are found there.
-const NEAR: usize = 1 << 12;
-
 /// How often each piece was seen.
+#[derive(Default)]
 pub struct PieceCounts {
-    /// By hash, not yet in `short`.
-    near: Vec<Slot>,
     short: ShortCounts,
     long: FxHashMap<Box<[u8]>, u64>,
-}
-
-impl Default for PieceCounts {
-    fn default() -> Self {
-        PieceCounts {
-            near: vec![Slot::default(); NEAR],
-            short: ShortCounts::default(),
-            long: FxHashMap::default(),
-        }
-    }
 }
 
 impl PieceCounts {
     /// Adds `count` occurrences of a piece, which is not empty.
     pub fn add(&mut self, piece: &[u8], count: u64) {
         if piece.len() <= LONGEST {
-            self.short.add(pieces::key(piece, 0, piece.len()), count);
+            let key = pieces::key(piece, 0, piece.len());
+            self.short.add(key, pieces::hash(key), count);
         } else {
             self.add_long(piece, count);
         }
     }
 
     pub(crate) fn add_text(&mut self, splitter: &Splitter, text: &str) -> Result<(), Error> {
-        let bytes = text.as_bytes();
-        splitter.split(text, |start, end| {
-            if end - start > LONGEST {
-                return self.add_long(&bytes[start..end], 1);
+        let (bytes, mut waiting) = (text.as_bytes(), pieces::Waiting::new());
+        let split = splitter.split(text, |start, end| {
+            if waiting.put(bytes, start, end, |hash| self.short.fetch(hash)) {
+                waiting.take_all(|piece| self.add_piece(bytes, piece));
             }
-            let key = pieces::key(bytes, start, end);
-            let near = &mut self.near[pieces::hash(key) as usize % NEAR];
-            if near.key != halves(key) {
-                let before = std::mem::replace(near, Slot { key: halves(key), count: 0 });
-                if before.count > 0 {
-                    self.short.add(before.key(), before.count);
-                }
-            }
-            near.count += 1;
-        })
+        });
+        waiting.take_all(|piece| self.add_piece(bytes, piece));
+        split
     }
 
-    /// Moves what is in `near` to where it is looked up.
-    fn settle(&mut self) {
-        for slot in self.near.iter_mut().filter(|slot| slot.count > 0) {
-            self.short.add(slot.key(), std::mem::take(slot).count);
+    #[inline(always)]
+    fn add_piece(&mut self, text: &[u8], piece: &pieces::Piece) {
+        match piece.key {
+            0 => self.add_long(&text[piece.start..piece.end], 1),
+            key => self.short.add(key, piece.hash, 1),
         }
     }
 
@@ -73,7 +54,7 @@ impl PieceCounts {
     }
 
     fn add_all(&mut self, other: PieceCounts) {
-        other.short.iter().for_each(|(key, count)| self.short.add(key, count));
+        other.short.iter().for_each(|(key, count)| self.short.add(key, pieces::hash(key), count));
         other.long.into_iter().for_each(|(piece, count)| self.add_long(&piece, count));
     }
 
@@ -119,10 +100,15 @@ impl Default for ShortCounts {
 
 impl ShortCounts {
     #[inline(always)]
-    fn add(&mut self, key: Key, count: u64) {
+    fn fetch(&self, hash: u64) {
+        pieces::fetch(&self.slots, (hash >> 32) as usize & (self.slots.len() - 1));
+    }
+
+    #[inline(always)]
+    fn add(&mut self, key: Key, hash: u64, count: u64) {
         let halves = halves(key);
         let mask = self.slots.len() - 1;
-        let mut at = (pieces::hash(key) >> 32) as usize & mask;
+        let mut at = (hash >> 32) as usize & mask;
         loop {
             let slot = &mut self.slots[at];
             if slot.count == 0 {
@@ -209,10 +195,7 @@ impl PieceCounter {
     }
 
     pub fn finish(self) -> PieceCounts {
-        let mut threads = self.by_thread.into_iter().map(|mut counts| {
-            counts.settle();
-            counts
-        });
+        let mut threads = self.by_thread.into_iter();
         let mut total = threads.next().unwrap_or_default();
         threads.for_each(|counts| total.add_all(counts));
         total

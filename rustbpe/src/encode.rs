@@ -8,7 +8,7 @@ use rustc_hash::FxHashMap;
 
 use crate::cache::Cache;
 use crate::merge::encode_piece;
-use crate::pieces::{self, LONGEST};
+use crate::pieces;
 use crate::vocabulary::Vocabulary;
 use crate::{Error, Splitter, thread_count};
 
@@ -204,21 +204,35 @@ impl Encoder {
         cache: &mut Cache,
         tokens: &mut Vec<u32>,
     ) -> Result<(), Error> {
-        let bytes = text.as_bytes();
-        self.splitter.split(text, |start, end| {
-            let piece = &bytes[start..end];
-            let encode = |id: Option<u32>, tokens: &mut Vec<u32>| match id {
-                Some(id) => tokens.push(id),
-                None => encode_piece(&self.vocabulary, piece, tokens),
-            };
-            if piece.len() > LONGEST {
-                return encode(self.vocabulary.id_of(piece), tokens);
+        let (bytes, mut waiting) = (text.as_bytes(), pieces::Waiting::new());
+        let split = self.splitter.split(text, |start, end| {
+            if waiting.put(bytes, start, end, |hash| cache.fetch(hash)) {
+                waiting.take_all(|piece| self.encode_piece_onto(bytes, piece, cache, tokens));
             }
-            let key = pieces::key(bytes, start, end);
-            cache.push_or_insert(key, tokens, |tokens| {
-                encode(self.vocabulary.id_of_key(key), tokens);
-            });
-        })
+        });
+        waiting.take_all(|piece| self.encode_piece_onto(bytes, piece, cache, tokens));
+        split
+    }
+
+    #[inline(always)]
+    fn encode_piece_onto(
+        &self,
+        text: &[u8],
+        piece: &pieces::Piece,
+        cache: &mut Cache,
+        tokens: &mut Vec<u32>,
+    ) {
+        let bytes = &text[piece.start..piece.end];
+        let encode = |id: Option<u32>, tokens: &mut Vec<u32>| match id {
+            Some(id) => tokens.push(id),
+            None => encode_piece(&self.vocabulary, bytes, tokens),
+        };
+        if piece.key == 0 {
+            return encode(self.vocabulary.id_of(bytes), tokens);
+        }
+        cache.push_or_insert(piece.key, piece.hash, tokens, |tokens| {
+            encode(self.vocabulary.id_of_key(piece.key), tokens);
+        });
     }
 }
 

@@ -36,6 +36,65 @@ pub fn hash(key: Key) -> u64 {
     (product as u64) ^ ((product >> 64) as u64)
 }
 
+/// A piece on its way to a table; see `Waiting`.
+#[derive(Clone, Copy, Default)]
+pub struct Piece {
+    /// Zero for a piece of more than `LONGEST` bytes.
+    pub key: Key,
+    pub hash: u64,
+    pub start: usize,
+    pub end: usize,
+}
+
+/// A row of pieces on their way to a table. Looking into a large table takes as long as reading memory; so
+/// that is begun when a piece is put in, and the piece is used when several others have been put in.
+pub struct Waiting {
+    pieces: [Piece; Waiting::MOST],
+    len: usize,
+}
+
+impl Waiting {
+    const MOST: usize = 16;
+
+    pub fn new() -> Self {
+        Waiting { pieces: [Piece::default(); Waiting::MOST], len: 0 }
+    }
+
+    /// Puts in `text[start..end]`, and has what is known of its hash fetched; true when the row is full.
+    #[inline(always)]
+    pub fn put(&mut self, text: &[u8], start: usize, end: usize, fetch: impl FnOnce(u64)) -> bool {
+        let piece = &mut self.pieces[self.len];
+        (piece.start, piece.end, piece.key) = (start, end, 0);
+        if end - start <= LONGEST {
+            piece.key = key(text, start, end);
+            piece.hash = hash(piece.key);
+            fetch(piece.hash);
+        }
+        self.len += 1;
+        self.len == Waiting::MOST
+    }
+
+    /// Empties the row, in order.
+    #[inline(always)]
+    pub fn take_all(&mut self, mut take: impl FnMut(&Piece)) {
+        self.pieces[..self.len].iter().for_each(&mut take);
+        self.len = 0;
+    }
+}
+
+/// Begins to bring `slots[at]` near.
+#[inline(always)]
+pub fn fetch<T>(slots: &[T], at: usize) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: SSE belongs to x86_64, and a hint reads nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(&slots[at]).cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (slots, at);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
