@@ -35,7 +35,7 @@ down: ## stop what make up started
 	@$(BIN)/nanochat down
 
 test: check crate-test ## everything that must pass: lint, types, layers, Rust and Python tests
-	$(BIN)/python -m pytest $(AT_ONCE)
+	$(BIN)/python -m pytest $(AT_ONCE) --durations=25
 
 check: setup ## lint, format, types, layers
 	$(BIN)/ruff check

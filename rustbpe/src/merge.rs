@@ -5,8 +5,6 @@ use crate::vocabulary::{NONE, Vocabulary};
 /// Bytes that are merged by looking for the lowest rank again and again. That is quadratic, but with few
 /// bytes, of which a machine compares several at once, it is the quickest way.
 const SCANNED: usize = 128;
-/// Ranks are compared in blocks of as many.
-const BLOCK: usize = 16;
 
 /// Pushes the tokens of `piece`: always the pair of the lowest rank is merged, the leftmost first, until
 /// there is none. Linear in the length of the piece.
@@ -18,7 +16,9 @@ pub fn encode_piece(vocabulary: &Vocabulary, piece: &[u8], tokens: &mut Vec<u32>
             let part = &piece[begin..end];
             match part.len() {
                 1 => tokens.push(vocabulary.byte_ids[usize::from(part[0])]),
-                ..=SCANNED => encode_by_scanning(vocabulary, part, tokens),
+                2..=16 => encode_by_scanning::<16>(vocabulary, part, tokens),
+                ..=32 => encode_by_scanning::<32>(vocabulary, part, tokens),
+                ..=SCANNED => encode_by_scanning::<SCANNED>(vocabulary, part, tokens),
                 _ => encode_by_backtracking(vocabulary, part, tokens),
             }
             begin = end;
@@ -26,14 +26,18 @@ pub fn encode_piece(vocabulary: &Vocabulary, piece: &[u8], tokens: &mut Vec<u32>
     }
 }
 
-/// At most `SCANNED` bytes, by the definition. A token stands at its first byte.
-fn encode_by_scanning(vocabulary: &Vocabulary, piece: &[u8], tokens: &mut Vec<u32>) {
+/// At most `SIZE` bytes, by the definition. A token stands at its first byte.
+fn encode_by_scanning<const SIZE: usize>(
+    vocabulary: &Vocabulary,
+    piece: &[u8],
+    tokens: &mut Vec<u32>,
+) {
     const NOTHING: i32 = i32::MAX;
     let len = piece.len();
-    let mut ids = [NONE; SCANNED];
-    let (mut before, mut after) = ([0_u8; SCANNED], [0_u8; SCANNED]);
+    let mut ids = [NONE; SIZE];
+    let (mut before, mut after) = ([0_u8; SIZE], [0_u8; SIZE]);
     // Rank (21 bits) of the token at a byte with the next one, and this byte: the least is the leftmost lowest.
-    let mut ranks = [NOTHING; SCANNED];
+    let mut ranks = [NOTHING; SIZE];
     let ranked =
         |rank: Option<u32>, at: usize| rank.map_or(NOTHING, |rank| (rank << 8) as i32 | at as i32);
     for at in 0..len {
@@ -43,9 +47,8 @@ fn encode_by_scanning(vocabulary: &Vocabulary, piece: &[u8], tokens: &mut Vec<u3
     for at in 1..len {
         ranks[at - 1] = ranked(vocabulary.merged_bytes(piece[at - 1], piece[at]), at - 1);
     }
-    let blocks = len.div_ceil(BLOCK) * BLOCK;
     loop {
-        let lowest = ranks[..blocks].iter().fold(NOTHING, |lowest, &rank| lowest.min(rank));
+        let lowest = ranks.iter().fold(NOTHING, |lowest, &rank| lowest.min(rank));
         if lowest == NOTHING {
             break;
         }
@@ -53,8 +56,7 @@ fn encode_by_scanning(vocabulary: &Vocabulary, piece: &[u8], tokens: &mut Vec<u3
         let absorbed = usize::from(after[at]);
         let next = usize::from(after[absorbed]);
         (ids[at], ids[absorbed], after[at]) = (id, NONE, next as u8);
-        ranks[absorbed] = NOTHING;
-        ranks[at] = NOTHING;
+        (ranks[at], ranks[absorbed]) = (NOTHING, NOTHING);
         if next < len {
             before[next] = at as u8;
             ranks[at] = ranked(vocabulary.merged(id, ids[next]), at);
