@@ -95,7 +95,7 @@ fn work(
     let splitter = splitter.clone();
     loop {
         let turn = next.fetch_add(1, Ordering::Relaxed);
-        let Some(group) = groups.get(turn) else { return Ok(()) };
+        let Some(group) = groups.get(turn).filter(|_| !budget.is_spent()) else { return Ok(()) };
         let values = group.read()?;
         let mut texts = Vec::with_capacity(values.len());
         for (row, value) in values.iter().enumerate() {
@@ -216,8 +216,13 @@ impl Budget {
             }
             state.1 -= size;
         }
-        state.0 = state.0.max(turn + 1);
+        // Where nothing is left nobody has to wait for a turn, and turns are skipped.
+        state.0 = if state.1 == 0 { usize::MAX } else { state.0.max(turn + 1) };
         self.moved.notify_all();
+    }
+
+    fn is_spent(&self) -> bool {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).1 == 0
     }
 
     /// Lets all who wait go on: one of the row groups before theirs failed.

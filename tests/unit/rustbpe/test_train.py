@@ -212,6 +212,19 @@ def test_limits_of_characters_are_in_the_order_of_the_text(
     assert (trained.tokens, trained.stopped_early) == (expected.tokens, expected.stopped_early)
 
 
+def test_files_beyond_the_limit_are_not_read(tmp_path: Path, corpus: list[str]) -> None:
+    first, *others = parquet(tmp_path, corpus)
+    for path in others:
+        content = bytearray(path.read_bytes())
+        content[4 : len(content) // 2] = bytes(len(content) // 2 - 4)  # the texts; the footer is needed
+        path.write_bytes(content)
+    limit = sum(map(len, corpus)) // 4
+    trained = rustbpe.train_parquet([first, *others], 300, threads=2, max_chars=limit)
+    assert trained.tokens == rustbpe.train_parquet([first], 300, max_chars=limit).tokens
+    with pytest.raises(rustbpe.CorpusError, match=r"1\.parquet: row group 0"):
+        rustbpe.train_parquet([first, *others], 300)
+
+
 def test_parquet_that_cannot_be_read_is_an_error_that_says_where(tmp_path: Path) -> None:
     (path,) = parquet(tmp_path, ["some text"] * 100, 1)
     with pytest.raises(rustbpe.CorpusError, match=r'0.parquet: no text column "body": it has \["text"\]'):
