@@ -1,7 +1,8 @@
 """Exact byte-pair encoding: a deterministic trainer and a worst-case-linear encoder.
 
 Where it says Arrow, it means pyarrow's arrays of type string or large_string without nulls; they are read
-in place. ``threads`` 0: one for each processor. The GIL is released while there is work.
+in place, so what is in them must not change meanwhile. ``threads`` 0: one for each processor. The GIL is
+released while there is work.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -65,15 +66,16 @@ def train_parquet(
     """``train`` on a text column of Parquet files (plain, snappy or zstd), read by the threads themselves.
 
     Each thread holds one row group. Only the first ``doc_cap`` characters of each text count, and
-    ``max_chars`` in all, in the order of files and rows. Nulls are left out.
+    ``max_chars`` in all, in the order of files and rows; what comes after that is not read. Nulls are
+    left out. A file that was made to harm can still exhaust the memory.
     """
 
 @final
 class Encoder:
     """Encodes as tiktoken does; linear and without a panic for any text.
 
-    What short pieces were encoded to is remembered (4 MB a thread at work), so the same words are quicker
-    the next time.
+    What short pieces were encoded to is remembered (4 to 12 MB a thread at work), so the same words are
+    quicker the next time.
     """
 
     def __init__(

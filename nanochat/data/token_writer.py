@@ -78,7 +78,7 @@ def tokenize_shard(
             ids, offsets = tokenizer.encode_to_numpy(texts, threads)
             ends.append(offsets[1:] + tokens.length)
             tokens.append(ids)
-            text_bytes += pc.sum(pc.binary_length(texts)).as_py()
+            text_bytes += pc.sum(pc.binary_length(texts), min_count=0).as_py()
         tokens.finish()
     offsets = np.concatenate(ends)
     np.save(output / f"{name}.offsets.npy", offsets, allow_pickle=False)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import rustbpe
 from artifacts.errors import DataError, UsageError
-from nanochat.data.shards import read_manifest
+from nanochat.data.shards import read_manifest, read_texts
 from nanochat.tokenizer.tokenizer import SPECIAL_TOKENS, SPLIT_PATTERN, Tokenizer
 
 SMALLEST_VOCAB_SIZE = 256 + len(SPECIAL_TOKENS)
@@ -30,12 +30,29 @@ def train_tokenizer(
     UsageError naming the largest possible vocabulary when the text supports no larger one.
     """
     files = [shards / path for path in read_manifest(shards).splits["train"]]
+    if not all(map(_is_read_by_the_crate, files)):
+        texts = capped(read_texts(shards, "train"), doc_cap, max_chars)
+        return train_on_texts(texts, vocab_size, threads, progress)
     return _trained(
         vocab_size,
         lambda size: rustbpe.train_parquet(
             files, size, "text", SPLIT_PATTERN, threads, progress, doc_cap=doc_cap, max_chars=max_chars
         ),
     )
+
+
+def _is_read_by_the_crate(file: Path) -> bool:
+    """Shards of the pipeline are; an adopted one may be compressed in another way."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(file) as parquet:
+            groups = [parquet.metadata.row_group(number) for number in range(parquet.num_row_groups)]
+    except (pa.ArrowException, OSError):
+        return True  # it says what is wrong
+    codecs = {group.column(number).compression for group in groups for number in range(group.num_columns)}
+    return codecs <= {"ZSTD", "SNAPPY", "UNCOMPRESSED"}
 
 
 def train_on_texts(

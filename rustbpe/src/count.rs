@@ -1,12 +1,14 @@
 //! Counting the distinct pieces of a text; memory grows with those, not with the text.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
+use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
 use crate::pieces::{self, Key, LONGEST};
-use crate::{Error, Splitter, thread_count};
+use crate::{Error, Phase, Splitter, Watch, thread_count};
 
 /// How often each piece was seen.
 #[derive(Default)]
@@ -26,11 +28,20 @@ impl PieceCounts {
         }
     }
 
-    pub(crate) fn add_text(&mut self, splitter: &Splitter, text: &str) -> Result<(), Error> {
+    /// Counts the pieces of `text`; those that come after `stop` is set are passed over.
+    pub(crate) fn add_text(
+        &mut self,
+        splitter: &Splitter,
+        text: &str,
+        stop: &AtomicBool,
+    ) -> Result<(), Error> {
         let (bytes, mut waiting) = (text.as_bytes(), pieces::Waiting::new());
         let split = splitter.split(text, |start, end| {
             if waiting.put(bytes, start, end, |hash| self.short.fetch(hash)) {
-                waiting.take_all(|piece| self.add_piece(bytes, piece));
+                match stop.load(Ordering::Relaxed) {
+                    true => waiting.drop_all(),
+                    false => waiting.take_all(|piece| self.add_piece(bytes, piece)),
+                }
             }
         });
         waiting.take_all(|piece| self.add_piece(bytes, piece));
@@ -170,21 +181,31 @@ impl PieceCounter {
         PieceCounter { splitter, by_thread }
     }
 
-    /// Counts the pieces of `texts`; a thread that is done with one takes the next.
-    pub fn add(&mut self, texts: &[&str]) -> Result<(), Error> {
-        let (splitter, next) = (&self.splitter, &AtomicUsize::new(0));
-        let count = |counts: &mut PieceCounts| {
-            let splitter = splitter.clone();
-            while let Some(text) = texts.get(next.fetch_add(1, Ordering::Relaxed)) {
-                counts.add_text(&splitter, text)?;
-            }
-            Ok(())
-        };
+    /// Counts the pieces of `texts`; a thread that is done with one takes the next. `watch` is told how
+    /// many are done.
+    pub fn add(&mut self, texts: &[&str], watch: Watch) -> Result<(), Error> {
+        let (next, stop) = (&AtomicUsize::new(0), &AtomicBool::new(false));
+        let splitter = &self.splitter;
         thread::scope(|scope| {
+            let (sender, receiver) = channel();
             let workers: Vec<_> = (self.by_thread.iter_mut())
-                .map(|counts| scope.spawn(move || count(counts)))
+                .map(|counts| (counts, sender.clone()))
+                .map(|(counts, sender)| {
+                    scope.spawn(move || {
+                        let splitter = splitter.clone();
+                        while let Some(text) = texts.get(next.fetch_add(1, Ordering::Relaxed)) {
+                            counts.add_text(&splitter, text, stop)?;
+                            let _ = sender.send(1); // the receiver lives as long as the threads
+                        }
+                        Ok(())
+                    })
+                })
                 .collect();
-            workers.into_iter().try_for_each(|worker| worker.join().expect("counting never panics"))
+            drop(sender);
+            let watched = watch_until_done(&receiver, None, stop, watch);
+            let worked =
+                workers.into_iter().map(|worker| worker.join().expect("counting never panics"));
+            watched.and(worked.collect())
         })
     }
 
@@ -202,6 +223,28 @@ impl PieceCounter {
     }
 }
 
+/// Tells `watch` what threads have done, until the last of them has dropped its sender; where that is an
+/// error, sets `stop`.
+pub(crate) fn watch_until_done(
+    receiver: &Receiver<u64>,
+    total: Option<u64>,
+    stop: &AtomicBool,
+    watch: Watch,
+) -> Result<(), Error> {
+    let (mut done, mut watched) = (0, Ok(()));
+    loop {
+        match receiver.recv_timeout(Duration::from_millis(100)) {
+            Ok(number) => done += number,
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return watched,
+        }
+        if watched.is_ok() {
+            watched = watch(Phase::Count, done, total);
+            stop.fetch_or(watched.is_err(), Ordering::Relaxed);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -210,7 +253,7 @@ mod tests {
 
     fn counts(texts: &[&str], threads: usize) -> BTreeMap<Vec<u8>, u64> {
         let mut counter = PieceCounter::new(Splitter::Default, threads);
-        counter.add(texts).unwrap();
+        counter.add(texts, &mut |_, _, _| Ok(())).unwrap();
         let mut all = BTreeMap::new();
         counter
             .finish()

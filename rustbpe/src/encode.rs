@@ -21,7 +21,7 @@ pub struct Encoder {
     splitter: Splitter,
     vocabulary: Vocabulary,
     specials: Vec<(String, u32)>,
-    /// What was learned of pieces so far, one a thread at work.
+    /// What was learned of pieces so far, one a thread at work, at most one a processor.
     caches: Mutex<Vec<Cache>>,
 }
 
@@ -194,7 +194,10 @@ impl Encoder {
         let lock = || self.caches.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut cache = lock().pop().unwrap_or_default();
         let result = work(&mut cache);
-        lock().push(cache);
+        let mut caches = lock();
+        if caches.len() < thread_count(0) {
+            caches.push(cache);
+        }
         result
     }
 
@@ -284,7 +287,7 @@ mod tests {
 
     fn trained(text: &str, vocab_size: usize) -> Vec<Vec<u8>> {
         let mut counter = PieceCounter::new(Splitter::Default, 1);
-        counter.add(&[text]).unwrap();
+        counter.add(&[text], &mut |_, _, _| Ok(())).unwrap();
         train(counter.finish(), vocab_size, &mut |_, _, _| Ok(())).unwrap().tokens
     }
 

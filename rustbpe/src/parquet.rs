@@ -4,18 +4,17 @@ use std::fmt::Display;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
 
 use parquet::column::reader::get_typed_column_reader;
 use parquet::data_type::{ByteArray, ByteArrayType};
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 
-use crate::count::PieceCounts;
-use crate::{Error, Phase, PieceCounter, Splitter, Watch};
+use crate::count::{PieceCounts, watch_until_done};
+use crate::{Error, PieceCounter, Splitter, Watch};
 
 /// How much of the text counts; None means all.
 #[derive(Debug, Clone, Copy, Default)]
@@ -63,18 +62,7 @@ pub fn count_parquet(
             .map(|(counts, sender)| scope.spawn(move || worker(counts, sender)))
             .collect();
         drop(sender);
-        let (mut done, mut watched) = (0, Ok(()));
-        loop {
-            match receiver.recv_timeout(Duration::from_millis(100)) {
-                Ok(rows) => done += rows,
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => break,
-            }
-            if watched.is_ok() {
-                watched = watch(Phase::Count, done, Some(rows));
-                stop.fetch_or(watched.is_err(), Ordering::Relaxed);
-            }
-        }
+        let watched = watch_until_done(&receiver, Some(rows), &stop, watch);
         let worked =
             workers.into_iter().map(|worker| worker.join().expect("counting never panics"));
         watched.and(worked.collect())
@@ -96,11 +84,19 @@ fn work(
     loop {
         let turn = next.fetch_add(1, Ordering::Relaxed);
         let Some(group) = groups.get(turn).filter(|_| !budget.is_spent()) else { return Ok(()) };
-        let values = group.read()?;
+        let (rows, values) = match group.read() {
+            Ok(read) => read,
+            Err(error) => return budget.fail(turn, error),
+        };
         let mut texts = Vec::with_capacity(values.len());
         for (row, value) in values.iter().enumerate() {
-            let text = std::str::from_utf8(value.data())
-                .map_err(|error| group.error(format!("text {row} is no UTF-8: {error}")))?;
+            let text = match std::str::from_utf8(value.data()) {
+                Ok(text) => text,
+                Err(error) => {
+                    let error = group.error(format!("text {row} is no UTF-8: {error}"));
+                    return budget.fail(turn, error);
+                }
+            };
             texts.push(limits.doc_chars.map_or(text, |chars| first_chars(text, chars)));
         }
         if limits.chars.is_some() {
@@ -110,10 +106,10 @@ fn work(
             if stop.load(Ordering::Relaxed) {
                 return Ok(());
             }
-            counts.add_text(&splitter, text)?;
+            counts.add_text(&splitter, text, stop)?;
         }
         // The receiver lives as long as the threads.
-        let _ = sender.send(values.len() as u64);
+        let _ = sender.send(rows as u64);
     }
 }
 
@@ -157,11 +153,12 @@ impl Group<'_> {
         Error::Corpus(format!("{}: row group {}: {what}", self.path.display(), self.number))
     }
 
-    fn read(&self) -> Result<Vec<ByteArray>, Error> {
+    /// The number of rows, and the values of those that are not null.
+    fn read(&self) -> Result<(usize, Vec<ByteArray>), Error> {
         unless_panic(|| self.try_read()).map_err(|error| self.error(error.to_string()))
     }
 
-    fn try_read(&self) -> Result<Vec<ByteArray>, ParquetError> {
+    fn try_read(&self) -> Result<(usize, Vec<ByteArray>), ParquetError> {
         let reader = SerializedFileReader::new(File::open(self.path)?)?;
         let group = reader.get_row_group(self.number)?;
         let rows = usize::try_from(group.metadata().num_rows()).unwrap_or(0);
@@ -172,11 +169,11 @@ impl Group<'_> {
             let (records, ..) =
                 column.read_records(rows - read, Some(&mut levels), None, &mut values)?;
             if records == 0 {
-                break;
+                return Err(ParquetError::General(format!("ends after {read} of {rows} rows")));
             }
             read += records;
         }
-        Ok(values)
+        Ok((rows, values))
     }
 }
 
@@ -194,11 +191,13 @@ struct Budget {
     /// (whose turn it is, characters left); closed when nobody's turn comes any more.
     state: Mutex<(usize, u64)>,
     moved: Condvar,
+    limited: bool,
 }
 
 impl Budget {
     fn new(chars: Option<u64>) -> Self {
-        Budget { state: Mutex::new((0, chars.unwrap_or(u64::MAX))), moved: Condvar::new() }
+        let state = Mutex::new((0, chars.unwrap_or(u64::MAX)));
+        Budget { state, moved: Condvar::new(), limited: chars.is_some() }
     }
 
     /// Cuts `texts` of the row group `turn` to what is left when its turn has come.
@@ -219,6 +218,19 @@ impl Budget {
         // Where nothing is left nobody has to wait for a turn, and turns are skipped.
         state.0 = if state.1 == 0 { usize::MAX } else { state.0.max(turn + 1) };
         self.moved.notify_all();
+    }
+
+    /// What the row group `turn`, which cannot be read, means: nothing where the others before it have
+    /// spent all, whoever was quicker.
+    fn fail(&self, turn: usize, error: Error) -> Result<(), Error> {
+        if self.limited {
+            let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let state = self.moved.wait_while(state, |(now, _)| *now < turn);
+            if state.unwrap_or_else(PoisonError::into_inner).1 == 0 {
+                return Ok(());
+            }
+        }
+        Err(error)
     }
 
     fn is_spent(&self) -> bool {

@@ -74,6 +74,12 @@ impl Waiting {
         self.len == Waiting::MOST
     }
 
+    /// Empties the row without using it.
+    #[inline(always)]
+    pub fn drop_all(&mut self) {
+        self.len = 0;
+    }
+
     /// Empties the row, in order.
     #[inline(always)]
     pub fn take_all(&mut self, mut take: impl FnMut(&Piece)) {

@@ -89,7 +89,9 @@ impl Corpus {
         let (mut size, mut heavy) = (1, Vec::new());
         pieces.for_each(|piece, _| size += piece.len() + 1);
         if size >= BORDER as usize {
-            return Err(Error::Vocabulary(format!("{size} bytes of distinct pieces: over 4 GiB")));
+            return Err(Error::Corpus(format!(
+                "{size} bytes of distinct pieces, over 4 GiB: train on less text"
+            )));
         }
         let mut slots = Vec::with_capacity(size);
         pieces.for_each(|piece, count| {
@@ -301,7 +303,7 @@ mod tests {
 
     fn counts(texts: &[&str]) -> PieceCounts {
         let mut counter = PieceCounter::new(Splitter::Default, 2);
-        counter.add(texts).unwrap();
+        counter.add(texts, &mut |_, _, _| Ok(())).unwrap();
         counter.finish()
     }
 

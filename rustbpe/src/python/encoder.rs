@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use pyo3::buffer::PyBuffer;
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyOverflowError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyInt, PyList, PyString};
 
-use super::texts::{all_texts, hold_all};
+use super::texts::{Held, all_texts, hold_all};
 use super::{VocabularyError, to_py_err};
 use crate::{DEFAULT_PATTERN, Flat, gather};
 
@@ -46,7 +46,7 @@ impl Encoder {
         text: &Bound<'py, PyString>,
         allowed_special: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyList>> {
-        let held = [super::texts::Held::Text(text.clone())];
+        let held = [Held::new(text.clone().into_any(), 0)?];
         let text = all_texts(&held, 0)?[0];
         let allowed = self.allowed(allowed_special)?;
         let tokens = py.detach(|| match allowed.as_slice() {
@@ -123,7 +123,7 @@ impl Encoder {
     }
 
     fn count(&self, py: Python<'_>, text: &Bound<'_, PyString>) -> PyResult<usize> {
-        let held = [super::texts::Held::Text(text.clone())];
+        let held = [Held::new(text.clone().into_any(), 0)?];
         let text = all_texts(&held, 0)?[0];
         py.detach(|| self.encoder.count(text)).map_err(to_py_err)
     }
@@ -135,12 +135,14 @@ impl Encoder {
     ) -> PyResult<Bound<'py, PyBytes>> {
         let mut known = Vec::new();
         for id in ids.try_iter()? {
-            let id = id?.extract::<i128>()?;
-            known.push(
-                u32::try_from(id).map_err(|_| {
-                    VocabularyError::new_err(format!("token id {id} is out of range"))
-                })?,
-            );
+            let id = id?;
+            match id.extract::<u32>() {
+                Ok(id) => known.push(id),
+                Err(error) if error.is_instance_of::<PyOverflowError>(py) => {
+                    return Err(VocabularyError::new_err(format!("token id {id} is out of range")));
+                }
+                Err(error) => return Err(error),
+            }
         }
         let bytes = py.detach(|| self.encoder.decode(&known)).map_err(to_py_err)?;
         Ok(PyBytes::new(py, &bytes))

@@ -1,15 +1,19 @@
 //! Python's texts as `&str`, without copies: of `str` objects and of Arrow string arrays.
 
+use std::fmt::Display;
+
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::PyString;
+use pyo3::types::{PyBytes, PyString};
 
 use super::CorpusError;
 
 /// What keeps the memory of some texts alive.
 pub enum Held<'py> {
-    Text(Bound<'py, PyString>),
+    Ascii(Bound<'py, PyString>),
+    /// Of any other text; in the text itself such a copy would stay as long as it lives.
+    Utf8(Bound<'py, PyBytes>),
     Arrow(ArrowTexts),
 }
 
@@ -19,32 +23,47 @@ impl<'py> Held<'py> {
         if is_array(&item) {
             return ArrowTexts::new(&item).map(Held::Arrow);
         }
-        item.cast_into::<PyString>().map(Held::Text).map_err(|error| {
+        let text = item.cast_into::<PyString>().map_err(|error| {
             let kind = error.into_inner().get_type().to_string();
             PyTypeError::new_err(format!(
                 "texts[{index}] is a {kind}: give str or Arrow string arrays"
             ))
-        })
+        })?;
+        if text.call_method0("isascii")?.is_truthy()? {
+            return Ok(Held::Ascii(text));
+        }
+        text.encode_utf8().map(Held::Utf8).map_err(|error| no_unicode(index, &error))
     }
 
-    /// About how many bytes of text this is.
+    /// About how many bytes this takes.
     pub fn len_bytes(&self) -> usize {
-        match self {
-            Held::Text(text) => text.len().unwrap_or(0),
-            Held::Arrow(array) => bytes_of(&array.data).len(),
-        }
+        const OF_THE_OBJECT: usize = 64;
+        OF_THE_OBJECT
+            + match self {
+                Held::Ascii(text) => text.len().unwrap_or(0),
+                Held::Utf8(text) => text.as_bytes().len(),
+                Held::Arrow(array) => array.len_bytes().unwrap_or(0),
+            }
     }
 
     /// Appends the texts; they live as long as this.
     fn append_to<'a>(&'a self, index: usize, texts: &mut Vec<&'a str>) -> PyResult<()> {
         match self {
-            Held::Text(text) => texts.push(text.to_str().map_err(|error| {
-                CorpusError::new_err(format!("texts[{index}] is no Unicode: {error}"))
-            })?),
+            Held::Ascii(text) => {
+                texts.push(text.to_str().map_err(|error| no_unicode(index, &error))?);
+            }
+            Held::Utf8(text) => {
+                let text = std::str::from_utf8(text.as_bytes());
+                texts.push(text.map_err(|error| no_unicode(index, &error))?);
+            }
             Held::Arrow(array) => array.append_to(texts)?,
         }
         Ok(())
     }
+}
+
+fn no_unicode(index: usize, error: &dyn Display) -> PyErr {
+    CorpusError::new_err(format!("texts[{index}] is no Unicode: {error}"))
 }
 
 /// All of `texts`: a sequence of str, an Arrow string array, or a sequence of these.
@@ -127,18 +146,24 @@ impl ArrowTexts {
         bytes.map(|_| texts).ok_or_else(damaged)
     }
 
+    /// Where text `index` of the whole buffer begins.
+    fn offset(&self, index: usize) -> Option<usize> {
+        let bytes = bytes_of(&self.offsets).get(index * self.width..(index + 1) * self.width)?;
+        match self.width {
+            4 => u32::from_le_bytes(bytes.try_into().ok()?).try_into().ok(),
+            _ => u64::from_le_bytes(bytes.try_into().ok()?).try_into().ok(),
+        }
+    }
+
+    fn len_bytes(&self) -> Option<usize> {
+        self.offset(self.first + self.len)?.checked_sub(self.offset(self.first)?)
+    }
+
     fn append_to<'a>(&'a self, texts: &mut Vec<&'a str>) -> PyResult<()> {
         if self.len == 0 {
             return Ok(());
         }
-        let offset = |index: usize| {
-            let bytes =
-                bytes_of(&self.offsets).get(index * self.width..(index + 1) * self.width)?;
-            match self.width {
-                4 => u32::from_le_bytes(bytes.try_into().ok()?).try_into().ok(),
-                _ => u64::from_le_bytes(bytes.try_into().ok()?).try_into().ok(),
-            }
-        };
+        let offset = |index| self.offset(index);
         let begin: usize = offset(self.first).ok_or_else(damaged)?;
         let end = offset(self.first + self.len).ok_or_else(damaged)?;
         let data = bytes_of(&self.data).get(begin..end).ok_or_else(damaged)?;

@@ -3,15 +3,16 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList};
+use pyo3::types::{PyBytes, PyList, PyString};
 
 use super::texts::{self, Held};
 use super::to_py_err;
 use crate::parquet::{Limits, count_parquet};
 use crate::{DEFAULT_PATTERN, Error, Phase, PieceCounter, Splitter};
 
-/// Texts are counted in batches of about this many bytes; more are never held at once.
+/// Texts are counted in batches of about this many bytes, or of one text that is larger.
 const BATCH_BYTES: usize = 16 << 20;
 /// How often Ctrl-C is looked for and the caller told of progress.
 const WATCH_EVERY: Duration = Duration::from_millis(100);
@@ -57,7 +58,13 @@ pub fn train(
         }
         if bytes >= BATCH_BYTES || is_end {
             let texts = texts::all_texts(&batch, first)?;
-            py.detach(|| counter.add(&texts)).map_err(to_py_err)?;
+            let before = done;
+            let counted = py.detach(|| {
+                counter.add(&texts, &mut |phase, done, total| {
+                    watcher.watch(phase, before + done, total)
+                })
+            });
+            counted.map_err(|error| watcher.take_py_err(error))?;
             done += texts.len() as u64;
             first += batch.len();
             drop(texts);
@@ -90,7 +97,10 @@ pub fn train_parquet(
     max_chars: Option<u64>,
 ) -> PyResult<Trained> {
     let mut files = Vec::new();
-    for path in texts::items(paths)? {
+    if paths.is_instance_of::<PyString>() {
+        return Err(PyTypeError::new_err("paths is one str: give a list of paths"));
+    }
+    for path in paths.try_iter()? {
         files.push(path?.extract::<PathBuf>()?);
     }
     let mut watcher = Watcher::new(progress);

@@ -7,7 +7,6 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
@@ -254,23 +253,55 @@ def test_progress_is_told_and_may_end_it(corpus: list[str]) -> None:
         rustbpe.train(corpus, 400, progress=stop)
 
 
-@pytest.mark.parametrize("way", ["texts", "parquet"])
+ENDLESS = {
+    "texts": "rustbpe.train(itertools.cycle(texts), 300, threads=2)",
+    "one text": "rustbpe.train([' '.join(texts) * 200], 300, threads=2)",
+    "one array": "rustbpe.train(pa.array(texts * 200, pa.large_string()), 300, threads=2)",
+    "parquet": "rustbpe.train_parquet([path] * 10_000, 300, threads=2)",
+}
+
+
+@pytest.mark.parametrize("way", ENDLESS)
 def test_ctrl_c_stops_it(tmp_path: Path, way: str) -> None:
-    """Distinct words without end, so that it would go on for minutes."""
+    """Distinct words, so many that counting takes seconds or never ends."""
     path = tmp_path / "words.parquet"
     texts = [" ".join(f"{n * 7919 + k:x}ghij" for k in range(20_000)) for n in range(20)]
     pq.write_table(pa.table({"text": texts * 60}), path, row_group_size=20)
-    call = {
-        "texts": "rustbpe.train(itertools.cycle(pq.read_table(path)['text'].to_pylist()), 300, threads=2)",
-        "parquet": "rustbpe.train_parquet([path] * 10_000, 300, threads=2)",
-    }[way]
-    program = (
-        f"import itertools, rustbpe, pyarrow.parquet as pq; path = {str(path)!r}; print('go', flush=True)\n"
-        f"try:\n    {call}\nexcept KeyboardInterrupt:\n    print('stopped', flush=True)"
-    )
+    program = f"""
+import itertools, time, rustbpe, pyarrow as pa, pyarrow.parquet as pq
+path = {str(path)!r}
+texts = pq.read_table(path)["text"].to_pylist()[:20]
+started = False
+def progress(*state):
+    global started
+    if not started:
+        print("go", flush=True)
+    started = True
+try:
+    {ENDLESS[way].removesuffix(")")}, progress=progress)
+except KeyboardInterrupt:
+    print("stopped", flush=True)
+"""
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "go\n"
-        time.sleep(1)
         process.send_signal(signal.SIGINT)
-        assert process.communicate(timeout=60)[0] == "stopped\n"
+        assert process.communicate(timeout=20)[0] == "stopped\n"
+
+
+@pytest.mark.parametrize("threads", [1, 2, 8])
+def test_a_damaged_group_after_the_limit_is_as_if_not_there(tmp_path: Path, threads: int) -> None:
+    raw = pa.table({"text": pa.array([b"word " * 2000, b"\xff"], pa.binary())})
+    pq.write_table(raw, tmp_path / "raw.parquet", row_group_size=1)
+    for _ in range(20):
+        assert rustbpe.train_parquet([tmp_path / "raw.parquet"], 258, threads=threads, max_chars=9).tokens
+        with pytest.raises(rustbpe.CorpusError, match="row group 1: text 0 is no UTF-8"):
+            rustbpe.train_parquet([tmp_path / "raw.parquet"], 258, threads=threads, max_chars=10**6)
+
+
+def test_texts_keep_no_copy_of_their_bytes() -> None:
+    text = "漢字" * 1000
+    before = sys.getsizeof(text)
+    rustbpe.train([text], 300)
+    rustbpe.Encoder(BYTES).encode(text)
+    assert sys.getsizeof(text) == before

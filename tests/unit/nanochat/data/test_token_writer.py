@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from artifacts.errors import DataError
-from nanochat.data.shards import write_shard
+from nanochat.data.shards import describe_shard, write_shard
 from nanochat.data.token_shards import TokenShards
 from nanochat.data.token_writer import ArrayFile, tokenize_shard
 
@@ -26,7 +27,7 @@ class Bytes:
 
     def encode_to_numpy(self, texts: pa.ChunkedArray, num_threads: int = 0) -> tuple[np.ndarray, np.ndarray]:
         ids = [np.frombuffer(text.encode(), np.uint8).astype(np.uint16) + 700 for text in texts.to_pylist()]
-        return np.concatenate(ids), np.cumsum([0, *map(len, ids)], dtype=np.int64)
+        return np.concatenate([np.zeros(0, np.uint16), *ids]), np.cumsum([0, *map(len, ids)], dtype=np.int64)
 
 
 def test_documents_come_back(tmp_path: Path) -> None:
@@ -38,6 +39,18 @@ def test_documents_come_back(tmp_path: Path) -> None:
     tokens = TokenShards(tmp_path, "val")
     assert [bytes((tokens.read(n) - 700).tolist()).decode() for n in range(1500)] == TEXTS
     assert tokens.read(0).dtype == np.uint16
+
+
+def test_a_row_group_without_rows_is_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "pretrain" / "shard_00000.parquet"
+    file.parent.mkdir()
+    table = pa.table({"text": pa.array(["one", "two"], pa.string())})
+    with pq.ParquetWriter(file, table.schema) as writer:
+        for part in (table[:1], table[:0], table[1:]):
+            writer.write_table(part)
+    shard = describe_shard(file, "pretrain/shard_00000.parquet", "train", 2, 6)
+    about = tokenize_shard(tmp_path, shard, tmp_path, Bytes(), "f" * 64, 1)
+    assert (about["rows"], about["tokens"], about["text_bytes"]) == (2, 6, 6)
 
 
 @settings(max_examples=25, deadline=None)

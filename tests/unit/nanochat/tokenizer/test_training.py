@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from artifacts.errors import DataError, UsageError
@@ -57,6 +58,14 @@ def test_a_vocabulary_below_bytes_and_specials_is_refused() -> None:
     assert train_on_texts(["a"], 265).vocab_size == 265
     with pytest.raises(UsageError, match="vocab_size 264 is under 265"):
         train_on_texts(["a"], 264)
+
+
+@pytest.mark.parametrize("codec", ["gzip", "lz4", "brotli"])
+def test_adopted_shards_may_be_compressed_in_any_way(shards: Path, codec: str) -> None:
+    expected = train_tokenizer(shards, 280, doc_cap=30, max_chars=200)
+    for file in (shards / "pretrain").glob("*.parquet"):
+        pq.write_table(pq.read_table(file), file, compression=codec)
+    assert train_tokenizer(shards, 280, doc_cap=30, max_chars=200) == expected
 
 
 def test_an_empty_text_is_refused() -> None:
