@@ -268,7 +268,8 @@ def test_ctrl_c_stops_it(tmp_path: Path, way: str) -> None:
     texts = [" ".join(f"{n * 7919 + k:x}ghij" for k in range(20_000)) for n in range(20)]
     pq.write_table(pa.table({"text": texts * 60}), path, row_group_size=20)
     program = f"""
-import itertools, time, rustbpe, pyarrow as pa, pyarrow.parquet as pq
+import itertools, signal, rustbpe, pyarrow as pa, pyarrow.parquet as pq
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell starts in the background
 path = {str(path)!r}
 texts = pq.read_table(path)["text"].to_pylist()[:20]
 started = False
@@ -286,7 +287,10 @@ except KeyboardInterrupt:
         assert process.stdout is not None
         assert process.stdout.readline() == "go\n"
         process.send_signal(signal.SIGINT)
-        assert process.communicate(timeout=20)[0] == "stopped\n"
+        try:
+            assert process.communicate(timeout=20)[0] == "stopped\n"
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize("threads", [1, 2, 8])
