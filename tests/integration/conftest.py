@@ -145,7 +145,9 @@ class Server:
             return run["run_count"] > count or run["state_type"] in ENDED
 
         while run["run_count"] <= count:
-            self.types(f"prefect flow-run retry {flow_run}")
+            done = self.terminal(f"prefect flow-run retry {flow_run}")
+            said = " ".join(done.stdout.split())
+            assert done.returncode == 0 or "cannot be retried" in said, said  # it is already on its way
             self.until(is_decided)
 
     def ended(self, flow_run: str) -> dict[str, Any]:
