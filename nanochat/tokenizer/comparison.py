@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from artifacts.errors import DataError
-from nanochat.tokenizer.inspection import PEERS, Compression, compression, is_cached
+from nanochat.tokenizer.inspection import PEERS, Compression, compression, peers
 
 Encode = Callable[[str], list[int]]
 
@@ -33,19 +33,16 @@ def compare(tokenizers: Mapping[str, Encode], texts: Mapping[str, str]) -> Compa
 
     Raises DataError for a lone surrogate.
     """
-    import tiktoken
-
     for text in texts.values():
         try:
             text.encode()
         except UnicodeEncodeError as error:
             raise DataError(f"text {text!r:.60} cannot be encoded: {error.reason}") from None
-    present = [peer for peer in PEERS if is_cached(peer)]
-    peers: dict[str, Encode] = {peer: tiktoken.get_encoding(peer).encode_ordinary for peer in present}
+    present = peers()
     rows = [
         row
         for name, text in texts.items()
-        for tokenizer, encode in {**tokenizers, **peers}.items()
+        for tokenizer, encode in (*tokenizers.items(), *present.items())
         for row in compression(tokenizer, encode, {name: text})
     ]
     return Comparison(texts, rows, [peer for peer in PEERS if peer not in present])

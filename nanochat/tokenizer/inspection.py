@@ -90,13 +90,14 @@ def compression_of(tokenizer: Tokenizer, texts: Mapping[str, str]) -> list[Compr
 
 def compression_of_peers(texts: Mapping[str, str]) -> list[Compression]:
     """``compression`` of those of GPT-2 and cl100k that this machine has; nothing is downloaded."""
+    return [row for name, encode in peers().items() for row in compression(name, encode, texts)]
+
+
+def peers() -> dict[str, Callable[[str], list[int]]]:
+    """Name -> ordinary encoding, of those of ``PEERS`` that this machine has."""
     import tiktoken
 
-    rows: list[Compression] = []
-    for name in PEERS:
-        if is_cached(name):
-            rows += compression(name, tiktoken.get_encoding(name).encode_ordinary, texts)
-    return rows
+    return {name: tiktoken.get_encoding(name).encode_ordinary for name in PEERS if is_cached(name)}
 
 
 def is_cached(peer: str) -> bool:

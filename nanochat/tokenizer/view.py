@@ -163,7 +163,7 @@ def _tokens(
     tokenizer: Tokenizer, ids: Sequence[int], trained: Sequence[bool] | None = None
 ) -> Iterator[TokenView]:
     ordinary = len(tokenizer.tokens)
-    pieces = [tokenizer.decode_bytes([id_]) if id_ < ordinary else b"" for id_ in ids]
+    pieces = [tokenizer.tokens[id_] if id_ < ordinary else b"" for id_ in ids]
     whole, begin = b"".join(pieces), 0
     for index, (id_, data) in enumerate(zip(ids, pieces, strict=True)):
         end = begin + len(data)
