@@ -23,7 +23,8 @@ type Slot = [u64; 4];
 
 fn slot(key: Key, ids: [u32; INLINE], len: usize) -> Slot {
     let [first, second, third] = ids.map(u64::from);
-    [key as u64, (key >> 64) as u64, first | second << 32, third | (len as u64) << 32]
+    let [low, high] = pieces::halves(key);
+    [low, high, first | second << 32, third | (len as u64) << 32]
 }
 
 #[inline(always)]
@@ -86,7 +87,7 @@ fn set_of(hash: u64) -> usize {
 
 #[inline(always)]
 fn has(slot: &Slot, key: Key) -> bool {
-    slot[..2] == [key as u64, (key >> 64) as u64]
+    slot[..2] == pieces::halves(key)
 }
 
 #[inline(always)]

@@ -117,7 +117,7 @@ impl ShortCounts {
 
     #[inline(always)]
     fn add(&mut self, key: Key, hash: u64, count: u64) {
-        let halves = halves(key);
+        let halves = pieces::halves(key);
         let mask = self.slots.len() - 1;
         let mut at = (hash >> 32) as usize & mask;
         loop {
@@ -155,11 +155,6 @@ impl ShortCounts {
     fn iter(&self) -> impl Iterator<Item = (Key, u64)> {
         self.slots.iter().filter(|slot| slot.count != 0).map(|slot| (slot.key(), slot.count))
     }
-}
-
-#[inline(always)]
-fn halves(key: Key) -> [u64; 2] {
-    [key as u64, (key >> 64) as u64]
 }
 
 impl Slot {

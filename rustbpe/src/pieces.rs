@@ -27,6 +27,12 @@ pub fn bytes_of(key: Key) -> ([u8; 16], usize) {
     (key.to_le_bytes(), (key >> 120) as usize)
 }
 
+/// A key as two words, the low one first.
+#[inline(always)]
+pub fn halves(key: Key) -> [u64; 2] {
+    [key as u64, (key >> 64) as u64]
+}
+
 /// Multiplies the halves and folds the product (as wyhash does): good high and low bits.
 #[inline(always)]
 pub fn hash(key: Key) -> u64 {
