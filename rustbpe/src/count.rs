@@ -37,14 +37,12 @@ impl PieceCounts {
     ) -> Result<(), Error> {
         let (bytes, mut waiting) = (text.as_bytes(), pieces::Waiting::new());
         let split = splitter.split(text, |start, end| {
-            if waiting.put(bytes, start, end, |hash| self.short.fetch(hash)) {
-                match stop.load(Ordering::Relaxed) {
-                    true => waiting.drop_all(),
-                    false => waiting.take_all(|piece| self.add_piece(bytes, piece)),
-                }
+            let piece = waiting.put(bytes, start, end, |hash| self.short.fetch(hash));
+            if let Some(piece) = piece.filter(|_| !stop.load(Ordering::Relaxed)) {
+                self.add_piece(bytes, &piece);
             }
         });
-        waiting.take_all(|piece| self.add_piece(bytes, piece));
+        waiting.rest().for_each(|piece| self.add_piece(bytes, piece));
         split
     }
 

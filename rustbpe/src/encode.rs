@@ -6,7 +6,7 @@ use std::thread;
 
 use rustc_hash::FxHashMap;
 
-use crate::cache::Cache;
+use crate::cache::{self, Cache};
 use crate::merge::encode_piece;
 use crate::pieces;
 use crate::vocabulary::Vocabulary;
@@ -207,13 +207,14 @@ impl Encoder {
         cache: &mut Cache,
         tokens: &mut Vec<u32>,
     ) -> Result<(), Error> {
-        let (bytes, mut waiting) = (text.as_bytes(), pieces::Waiting::new());
+        let (bytes, mut cache, mut waiting) =
+            (text.as_bytes(), cache.open(), pieces::Waiting::new());
         let split = self.splitter.split(text, |start, end| {
-            if waiting.put(bytes, start, end, |hash| cache.fetch(hash)) {
-                waiting.take_all(|piece| self.encode_piece_onto(bytes, piece, cache, tokens));
+            if let Some(piece) = waiting.put(bytes, start, end, |hash| cache.fetch(hash)) {
+                self.encode_piece_onto(bytes, &piece, &mut cache, tokens);
             }
         });
-        waiting.take_all(|piece| self.encode_piece_onto(bytes, piece, cache, tokens));
+        waiting.rest().for_each(|piece| self.encode_piece_onto(bytes, piece, &mut cache, tokens));
         split
     }
 
@@ -222,7 +223,7 @@ impl Encoder {
         &self,
         text: &[u8],
         piece: &pieces::Piece,
-        cache: &mut Cache,
+        cache: &mut cache::Open,
         tokens: &mut Vec<u32>,
     ) {
         let bytes = &text[piece.start..piece.end];

@@ -18,7 +18,8 @@ pub fn encode_piece(vocabulary: &Vocabulary, piece: &[u8], tokens: &mut Vec<u32>
                 1 => tokens.push(vocabulary.byte_ids[usize::from(part[0])]),
                 2..=16 => encode_by_scanning::<16>(vocabulary, part, tokens),
                 17..=32 => encode_by_scanning::<32>(vocabulary, part, tokens),
-                33..=SCANNED => encode_by_scanning::<SCANNED>(vocabulary, part, tokens),
+                33..=64 => encode_by_scanning::<64>(vocabulary, part, tokens),
+                65..=SCANNED => encode_by_scanning::<SCANNED>(vocabulary, part, tokens),
                 _ => encode_by_backtracking(vocabulary, part, tokens),
             }
             begin = end;

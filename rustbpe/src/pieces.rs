@@ -52,45 +52,47 @@ pub struct Piece {
     pub end: usize,
 }
 
-/// A row of pieces on their way to a table. Looking into a large table takes as long as reading memory; so
-/// that is begun when a piece is put in, and the piece is used when several others have been put in.
+/// Pieces on their way to a table. Looking into a large table takes as long as reading memory; so that is
+/// begun when a piece is put in, and the piece is used when `MOST` others have been put in after it.
 pub struct Waiting {
     pieces: [Piece; Waiting::MOST],
-    len: usize,
+    /// Pieces put in so far.
+    count: usize,
 }
 
 impl Waiting {
     const MOST: usize = 16;
 
     pub fn new() -> Self {
-        Waiting { pieces: [Piece::default(); Waiting::MOST], len: 0 }
+        Waiting { pieces: [Piece::default(); Waiting::MOST], count: 0 }
     }
 
-    /// Puts in `text[start..end]`, and has what is known of its hash fetched; true when the row is full.
+    /// Puts in `text[start..end]` and has what is known of its hash fetched; the piece whose turn has come,
+    /// once there are `MOST`.
     #[inline(always)]
-    pub fn put(&mut self, text: &[u8], start: usize, end: usize, fetch: impl FnOnce(u64)) -> bool {
-        let piece = &mut self.pieces[self.len];
-        (piece.start, piece.end, piece.key) = (start, end, 0);
+    pub fn put(
+        &mut self,
+        text: &[u8],
+        start: usize,
+        end: usize,
+        fetch: impl FnOnce(u64),
+    ) -> Option<Piece> {
+        let slot = &mut self.pieces[self.count % Waiting::MOST];
+        let next = (self.count >= Waiting::MOST).then_some(*slot);
+        (slot.start, slot.end, slot.key) = (start, end, 0);
         if end - start <= LONGEST {
-            piece.key = key(text, start, end);
-            piece.hash = hash(piece.key);
-            fetch(piece.hash);
+            slot.key = key(text, start, end);
+            slot.hash = hash(slot.key);
+            fetch(slot.hash);
         }
-        self.len += 1;
-        self.len == Waiting::MOST
+        self.count += 1;
+        next
     }
 
-    /// Empties the row without using it.
-    #[inline(always)]
-    pub fn drop_all(&mut self) {
-        self.len = 0;
-    }
-
-    /// Empties the row, in order.
-    #[inline(always)]
-    pub fn take_all(&mut self, mut take: impl FnMut(&Piece)) {
-        self.pieces[..self.len].iter().for_each(&mut take);
-        self.len = 0;
+    /// The pieces that are left, in order.
+    pub fn rest(&self) -> impl Iterator<Item = &Piece> {
+        let first = self.count.saturating_sub(Waiting::MOST);
+        (first..self.count).map(|number| &self.pieces[number % Waiting::MOST])
     }
 }
 
@@ -120,6 +122,20 @@ mod tests {
                 assert_eq!(&bytes[..len], &text[start..end]);
             }
         }
+    }
+
+    #[test]
+    fn pieces_wait_for_their_turn() {
+        let (text, mut waiting, mut out) = ([b'a'; 60], Waiting::new(), Vec::new());
+        for end in 1..=50 {
+            let mut fetched = None;
+            out.extend(waiting.put(&text, 0, end, |hash| fetched = Some(hash)));
+            assert_eq!(fetched.is_some(), end <= LONGEST);
+            assert_eq!(out.len(), end.saturating_sub(Waiting::MOST));
+        }
+        out.extend(waiting.rest());
+        assert!(out.iter().map(|piece| piece.end).eq(1..=50));
+        assert!(out.iter().all(|piece| (piece.key == 0) == (piece.end > LONGEST)));
     }
 
     #[test]
