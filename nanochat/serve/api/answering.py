@@ -17,9 +17,9 @@ from typing import Any, Protocol
 from fastapi import Request as HttpRequest
 from fastapi.responses import JSONResponse, Response
 
-from artifacts.errors import NanochatError
+from artifacts.errors import NanochatError, ResourceError, UsageError
 from nanochat.engine.request import Delta, Event, Failed, Finish, Request
-from nanochat.serve.api.errors import ApiError, busy, error_body, of_ours
+from nanochat.serve.api.errors import ApiError, busy, error_body
 from nanochat.serve.api.event_stream import ClientGone, EventStream, SendText, unless_gone
 from nanochat.serve.api.limits import RateLimit, client_of
 from nanochat.serve.api.metrics import Metrics
@@ -144,7 +144,7 @@ class Running:
         try:
             request = await asyncio.to_thread(self._form.request, model)
         except NanochatError as error:
-            raise of_ours(error) from None
+            raise ApiError(400, str(error)[:500], code="invalid_value", param="messages") from None
         before = time.monotonic()
         await model.gate.enter(self._service.settings.queue_wait_s)
         self._waited_s = time.monotonic() - before
@@ -159,7 +159,11 @@ class Running:
             generation = model.scheduler.submit(replace(request, deadline_s=left_s), listener)
         except BaseException as error:
             model.gate.leave()
-            raise of_ours(error) if isinstance(error, NanochatError) else error from None
+            if isinstance(error, UsageError):
+                raise ApiError(400, str(error)[:500], code="context_length_exceeded") from None
+            if isinstance(error, ResourceError):  # it is full, or about to be dropped
+                raise busy(error.message, _RETRY_S, "model_busy") from None
+            raise
         self._stack.callback(generation.cancel)
 
     async def whole(self) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from nanochat.serve.api.errors import ApiError, error_response, is_api
 from nanochat.serve.api.limits import RateLimit
 from nanochat.serve.api.schemas import Body, read
-from nanochat.serve.pages import page
+from nanochat.serve.pages import login_page
 from nanochat.serve.settings import ServeSettings, is_loopback
 
 COOKIE = "nanochat_key"
@@ -54,7 +54,7 @@ class Auth:
         if is_api(scope["path"]) or b"text/html" not in dict(scope["headers"]).get(b"accept", b""):
             headers = {"WWW-Authenticate": "Bearer"}
             return error_response(ApiError(401, f"{said}: {hint}", code="invalid_api_key", headers=headers))
-        return page("login.html", 401)
+        return login_page(401)
 
 
 def shown_key(scope: Scope) -> str:
@@ -113,7 +113,7 @@ def login_routes(settings: ServeSettings) -> APIRouter:
             key = (await read(request, Login)).key
         if not is_one_of(key.strip(), settings.api_keys):
             if is_form:
-                return page("login.html", 401)
+                return login_page(401, "That is not one of the keys.")
             raise ApiError(401, "a wrong API key", code="invalid_api_key")
         answer = RedirectResponse("/", 303) if is_form else Response(status_code=204)
         answer.set_cookie(

@@ -11,11 +11,12 @@ from fastapi import APIRouter
 from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 
+from nanochat.engine.budget import fit
 from nanochat.engine.request import Delta, Request, TokenLogprob
 from nanochat.serve.api.answering import Ended, Service, answer
 from nanochat.serve.api.engine_request import engine_request
 from nanochat.serve.api.errors import ApiError
-from nanochat.serve.api.prompts import as_conversation, fit
+from nanochat.serve.api.prompts import as_conversation
 from nanochat.serve.api.schemas import ChatRequest, check_length, read
 from nanochat.serve.models import LoadedModel
 
@@ -49,7 +50,10 @@ class ChatForm:
         """The messages that fit, and how to answer them."""
         self._head["model"] = model.ref
         asked = self.asked
-        prompt, self._dropped = fit(model, self._messages, asked.wanted_tokens)
+        prompt, self._dropped = fit(
+            model.tokenizer, self._messages,
+            context_tokens=model.context_tokens, answer_tokens=asked.wanted_tokens,
+        )  # fmt: skip
         logprobs = (asked.top_logprobs or 0) if asked.logprobs else None
         return engine_request(asked, model, prompt, asked.wanted_tokens, logprobs=logprobs, tools=True)
 

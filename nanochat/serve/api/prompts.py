@@ -1,4 +1,4 @@
-"""Messages as a prompt that fits."""
+"""Messages as the tokenizer's conversations have them."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ from typing import Any
 
 from nanochat.serve.api.errors import ApiError
 from nanochat.serve.api.schemas import Message
-from nanochat.serve.models import LoadedModel
-from nanochat.tokenizer.chat import render_for_completion
 
 
 def as_conversation(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """The messages as they are rendered. ApiError if nobody waits for an answer."""
+    """The messages as they are rendered. ApiError if it is not our turn to answer."""
     if messages[-1].role != "user":
         raise ApiError(400, "the last message is not the user's", code="invalid_value", param="messages")
     return [_as_dict(number, message) for number, message in enumerate(messages)]
@@ -28,14 +26,3 @@ def _as_dict(number: int, message: Message) -> dict[str, Any]:
                 raise ApiError(400, said, code="invalid_value", param=f"messages.{number}.content")
             content = "".join(part["text"] for part in content)
     return {"role": "system" if message.role == "developer" else message.role, "content": content}
-
-
-def fit(model: LoadedModel, messages: list[dict[str, Any]], answer_tokens: int) -> tuple[list[int], int]:
-    """The prompt, and how many messages, the oldest, were left out so that an answer fits as well."""
-    system, rest = (messages[:1], messages[1:]) if messages[0]["role"] == "system" else ([], messages)
-    answer_tokens = min(answer_tokens, model.context_tokens // 2)
-    for dropped in range(0, len(rest), 2):
-        prompt = render_for_completion(model.tokenizer, {"messages": [*system, *rest[dropped:]]})
-        if len(prompt) + answer_tokens <= model.context_tokens:
-            break
-    return prompt, dropped

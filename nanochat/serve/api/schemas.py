@@ -115,7 +115,11 @@ class ChatRequest(Generation):
 class CompletionRequest(Generation):
     """``POST /v1/completions``: text, or token ids, to go on from."""
 
-    prompt: str | Annotated[list[str], Field(min_length=1, max_length=1)] | list[Annotated[int, Field(ge=0)]]
+    prompt: (
+        str
+        | Annotated[list[str], Field(min_length=1, max_length=1)]
+        | Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    )
     logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
     suffix: NotHere = None
     echo: NotHere = None
