@@ -20,7 +20,7 @@ from artifacts.errors import ResourceError
 from nanochat.engine.batch import Batch, tell
 from nanochat.engine.calculator import calculate
 from nanochat.engine.generate import Decoder
-from nanochat.engine.request import FinishReason, Request
+from nanochat.engine.request import Request
 from nanochat.engine.row import Listener, Row
 from nanochat.engine.turn import Calculator
 from nanochat.tokenizer.tokenizer import Tokenizer

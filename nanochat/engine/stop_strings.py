@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 
 class StopStrings:
-    """Takes a text piece by piece and gives out what lies before the first of ``stops``, none of them empty."""
+    """Takes a text piece by piece, gives out what lies before the first of ``stops``, none of them empty."""
 
     def __init__(self, stops: Sequence[str]) -> None:
         assert all(stops), stops

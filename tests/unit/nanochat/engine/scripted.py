@@ -68,7 +68,7 @@ class ScriptedCache:
 
 @dataclass
 class ScriptedModel:
-    """Wants to say ``scripts[first prompt token]`` in order; what a tool puts out does not advance the script.
+    """Wants to say ``scripts[first prompt token]`` in order; output of tools does not advance it.
 
     An answer begins after the last ``assistant_start``, or, without one, after what was read first.
     """

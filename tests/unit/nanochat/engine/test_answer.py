@@ -67,7 +67,7 @@ def test_text_and_logprobs_end_before_a_stop_string(text: str, stop: str) -> Non
 def test_a_stop_string_counts_within_one_part_of_text_only() -> None:
     ids = script("x E", "<python_start>", "1 END", "<python_end>", "ND END y")
     deltas = streamed(ids, ("END",))
-    assert [(delta.kind, delta.text) for delta in deltas if delta.kind == "python"][0] == ("python", "1")
+    assert next((delta.kind, delta.text) for delta in deltas if delta.kind == "python") == ("python", "1")
     assert text_of(deltas, "python") == "1 END"
     assert text_of(deltas) == "x END "
 

@@ -122,9 +122,7 @@ def is_greedy(model: GPT, prompt: list[int], row: Row) -> None:
 
 @settings(max_examples=15, deadline=None)
 @given(st.lists(VISITS, min_size=2, max_size=6), st.integers(2, 4), st.integers(1, 80))
-def test_a_sampled_row_says_what_it_says_alone(
-    gpt: GPT, visits: list[Visit], slots: int, chunk: int
-) -> None:
+def test_a_sampled_row_says_what_it_says_alone(gpt: GPT, visits: list[Visit], slots: int, chunk: int) -> None:
     together = play(gpt, visits, slots, chunk)
     for number, (visit, (row, _)) in enumerate(zip(visits, together, strict=True)):
         if visit.leaves is None:

@@ -112,7 +112,9 @@ def _all(logits_NV: torch.Tensor, n: int, sampling: Sampling, draws: list[float]
 def test_rows_of_different_settings_do_not_depend_on_each_other(rows: list[tuple[Sampling, float]]) -> None:
     logits_NV = logits_of([0.2 + i for i in range(len(rows))])
     together = choose_each(logits_NV, [sampling for sampling, _ in rows], [draw for _, draw in rows])
-    alone = [choose_each(logits_NV[i : i + 1], [sampling], [draw])[0] for i, (sampling, draw) in enumerate(rows)]
+    alone = [
+        choose_each(logits_NV[i : i + 1], [sampling], [draw])[0] for i, (sampling, draw) in enumerate(rows)
+    ]
     assert together == alone
 
 
