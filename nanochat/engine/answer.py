@@ -14,7 +14,7 @@ _utf8 = codecs.getincrementaldecoder("utf-8")
 
 
 class Answer:
-    """Reads the tokens of a turn. A stop string is looked for in each part of text by itself, in no tool call.
+    """Reads the tokens of a turn. A stop string is looked for in each part of text by itself, not in calls.
 
     A token's log-probability comes with the first character that it adds to, or as soon as that is decided.
     """

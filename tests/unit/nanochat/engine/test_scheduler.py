@@ -1,4 +1,4 @@
-"""The scheduler: many requests to one model in one thread, with everything that can go wrong with one of them."""
+"""The scheduler: many requests to one model in one thread, and what can go wrong with one of them."""
 
 from __future__ import annotations
 
