@@ -113,6 +113,7 @@ def estimate(resolution: Resolution, gpu: GPU, mfu: float) -> dict[str, Any]:
         },
         "kv_cache_bytes_per_token": kv_cache_bytes(model, 1, 2, batch.number_bytes)
         - kv_cache_bytes(model, 1, 1, batch.number_bytes),
+        "kv_cache_bytes": kv_cache_bytes(model, 1, model.seq_len, batch.number_bytes),
     }  # fmt: skip
 
 
@@ -159,7 +160,7 @@ def _show(found: dict[str, Any]) -> None:
 
 
 def _show_memory(found: dict[str, Any]) -> None:
-    memory, gpu, per_token = found["memory"], found["gpu"], found["kv_cache_bytes_per_token"]
+    memory, gpu = found["memory"], found["gpu"]
     rows = [(text, size(memory[part])) for part, text in MEMORY_PARTS.items() if memory[part]]
     fits = "fits" if found["fits"] else "DOES NOT FIT"
     rows.append(("peak", f"{size(memory['peak'])} of {size(gpu['memory_bytes'])}: {fits}"))
@@ -169,6 +170,8 @@ def _show_memory(found: dict[str, Any]) -> None:
         f"largest micro_batch: {largest['plain']} rows, {largest['checkpointing']} with"
         f" base.activation_checkpointing=true ({SPARE:.0%} of the memory stays free)"
     )
-    seq_len = found["model"]["seq_len"]
-    print(f"KV cache: {size(per_token)} a token, {size(per_token * seq_len)} for {seq_len:,} tokens")
+    per_token, whole = size(found["kv_cache_bytes_per_token"]), size(found["kv_cache_bytes"])
+    print(
+        f"KV cache: {per_token} a token up to the windows, {whole} for {found['model']['seq_len']:,} tokens"
+    )
     print("Computed, not measured: no GPU was asked, and torch.compile keeps less.")
