@@ -74,7 +74,7 @@ def test_a_traceback_is_one_line_too() -> None:
 def test_a_bug_is_a_500_that_shows_nothing_and_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     setup = Setup()
     setup.source.models = lambda: 1 / 0  # type: ignore[method-assign, assignment, return-value]
-    with TestClient(setup.app) as client:
+    with caplog.at_level(logging.INFO), TestClient(setup.app) as client:
         answer = client.get("/v1/models")
     assert answer.status_code == 500
     assert "ZeroDivision" not in answer.text

@@ -1,0 +1,158 @@
+"""Many clients, clients that leave, waiting, and too much: no slot is lost and health is answered at once."""
+
+from __future__ import annotations
+
+import socket
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from tests.integration.serve.conftest import Live
+from tests.unit.nanochat.serve.scripted import ask
+
+CHAT = "/v1/chat/completions"
+JSON = {"content-type": "application/json"}
+LIMIT = 1 << 20
+
+
+@pytest.mark.criterion("T70")
+def test_health_is_answered_while_the_model_works(real: Callable[..., Live]) -> None:
+    live = real(slots=2)
+    body = ask(max_tokens=900, temperature=0, logit_bias={"65": 100})
+    with live.http() as client, ThreadPoolExecutor(2) as pool:
+        client.post(CHAT, json=ask(max_tokens=1))  # the model is loaded
+        work = [pool.submit(lambda: httpx.post(live.url + CHAT, json=body, timeout=60)) for _ in range(2)]
+        times = []
+        while not all(one.done() for one in work):
+            start = time.monotonic()
+            assert client.get("/healthz").status_code == 200
+            times.append(time.monotonic() - start)
+            time.sleep(0.005)
+    assert {one.result().json()["usage"]["completion_tokens"] for one in work} == {900}
+    assert len(times) > 20
+    assert statistics.quantiles(times, n=100)[98] <= 0.05
+
+
+@pytest.mark.criterion("T71")
+@pytest.mark.parametrize("stream", [True, False])
+def test_who_hangs_up_frees_the_slot_at_once(echo: Callable[..., Live], stream: bool) -> None:
+    live = echo(step_s=0.02, slots=2)
+    with live.http() as client:
+        client.post(CHAT, json=ask("x"))
+    times, tokens = [], []
+    for _ in range(25):
+        if stream:
+            with live.http() as client, client.stream("POST", CHAT, json=ask("x" * 500, stream=True)) as answer:
+                assert sum(1 for _ in zip(answer.iter_lines(), range(6), strict=False)) == 6
+                before = live.stats()["generated_tokens"]
+        else:
+            with live.http() as client, pytest.raises(httpx.ReadTimeout):
+                client.post(CHAT, json=ask("x" * 500), timeout=0.1)
+            before = live.stats()["generated_tokens"]
+        times.append(live.until_empty())
+        tokens.append(live.stats()["generated_tokens"] - before)
+    assert max(times) <= 0.25
+    assert statistics.median(tokens) <= 2
+    assert live.stats()["running"] == live.stats()["waiting"] == 0
+
+
+@pytest.mark.criterion("T72")
+def test_fifty_at_once_for_two_slots_and_a_queue_of_eight(echo: Callable[..., Live]) -> None:
+    live = echo(step_s=0.01, slots=2, queue=8, queue_wait_s=60)
+    with live.http() as client:
+        client.post(CHAT, json=ask("x"))
+    together = threading.Barrier(50)
+
+    def one(number: int) -> tuple[int, str | None, float]:
+        with live.http() as client:
+            client.get("/healthz")  # connected
+            together.wait()
+            start = time.monotonic()
+            answer = client.post(CHAT, json=ask("x" * 150))
+            return answer.status_code, answer.headers.get("retry-after"), time.monotonic() - start
+
+    with ThreadPoolExecutor(50) as pool:
+        answers = list(pool.map(one, range(50)))
+    assert [status for status, _, _ in answers if status not in (200, 429)] == []
+    assert sum(status == 200 for status, _, _ in answers) == 10
+    refused = [(int(retry or 0), seconds) for status, retry, seconds in answers if status == 429]
+    assert all(retry >= 1 for retry, _ in refused)
+    assert statistics.median(seconds for _, seconds in refused) < 0.5  # fifty threads of this test included
+    live.until_empty()
+
+
+@pytest.mark.criterion("T73")
+@pytest.mark.parametrize("announced", [True, False])
+def test_ten_megabytes_are_not_read(echo: Callable[..., Live], announced: bool) -> None:
+    read = 0
+
+    def counting(app: Any) -> Any:
+        async def outermost(scope: Any, receive: Any, send: Any) -> None:
+            async def counted() -> Any:
+                nonlocal read
+                message = await receive()
+                read += len(message.get("body", b""))
+                return message
+
+            await app(scope, counted, send)
+
+        return outermost
+
+    def pieces() -> Iterator[bytes]:
+        for _ in range(160):
+            yield b" " * 65_536
+
+    live = echo(wrap=counting, body_bytes=LIMIT)
+    before = psutil.Process().memory_info().rss
+    content = b" " * (160 * 65_536) if announced else pieces()
+    answer = httpx.post(live.url + CHAT, content=content, headers=JSON, timeout=20)
+    assert answer.status_code == 413
+    assert answer.json()["error"]["code"] == "body_too_large"
+    assert read <= (0 if announced else LIMIT + 65_536)
+    own = len(content) if isinstance(content, bytes) else 0
+    assert psutil.Process().memory_info().rss - before <= 10_000_000 + own
+    assert httpx.get(f"{live.url}/healthz").status_code == 200
+
+
+@pytest.mark.criterion("T79")
+def test_waiting_and_writing_have_an_end(echo: Callable[..., Live]) -> None:
+    live = echo(step_s=0.02, slots=1, queue=8, queue_wait_s=0.3, request_s=1.5)
+    with ThreadPoolExecutor(2) as pool:
+        httpx.post(live.url + CHAT, json=ask("x"), timeout=60)
+        long = pool.submit(lambda: httpx.post(live.url + CHAT, json=ask("x" * 500), timeout=60))
+        while not live.stats()["running"]:
+            time.sleep(0.005)
+        start = time.monotonic()
+        refused = httpx.post(live.url + CHAT, json=ask("y"), timeout=60)
+        assert time.monotonic() - start == pytest.approx(0.3, abs=0.25)
+    assert refused.status_code == 429
+    assert refused.json()["error"]["code"] == "queue_wait"
+    assert int(refused.headers["retry-after"]) >= 1
+    answer = long.result().json()
+    assert answer["choices"][0]["finish_reason"] == "length"
+    assert answer["nanochat"]["ended"] == "deadline"
+    assert 10 < answer["usage"]["completion_tokens"] < 200
+    live.until_empty()
+    lines = httpx.post(live.url + CHAT, json=ask("x" * 500, stream=True), timeout=60).text
+    assert '"ended": "deadline"' in lines
+    assert lines.endswith("data: [DONE]\n\n")
+    live.until_empty()
+
+
+def test_who_reads_nothing_does_not_hold_up_others(echo: Callable[..., Live]) -> None:
+    live = echo(slots=2)
+    host, port = live.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as deaf:
+        body = httpx.Request("POST", live.url, json=ask("x" * 900, stream=True)).read()
+        head = f"POST {CHAT} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
+        deaf.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        time.sleep(0.2)
+        assert httpx.post(live.url + CHAT, json=ask("y"), timeout=20).status_code == 200
+    live.until_empty()
