@@ -94,13 +94,9 @@ def _without_keys(scope: Scope) -> Response | None:
 
 
 def login_routes(settings: ServeSettings) -> APIRouter:
-    """``/login``: a key, once shown, becomes a cookie that no script can read."""
+    """``POST /login``: a key, once shown, becomes a cookie that no script can read."""
     routes = APIRouter()
     limit = RateLimit(_LOGINS_A_MINUTE)
-
-    @routes.get("/login")
-    def ask() -> Response:
-        return RedirectResponse("/", 303)  # without a key, the middleware has answered already
 
     @routes.post("/login")
     async def login(request: Request) -> Response:

@@ -165,9 +165,7 @@ def real(start: Callable[..., Live], model_folder: Path) -> Callable[..., Live]:
 def echo(start: Callable[..., Live]) -> Callable[..., Live]:
     """``echo(step_s=0.02, slots=2)``: a server over a real scheduler whose model repeats the user."""
 
-    def make(
-        step_s: float = 0.0, wrap: Callable[[FastAPI], Any] = lambda app: app, **settings: Any
-    ) -> Live:
+    def make(step_s: float = 0.0, wrap: Callable[[FastAPI], Any] = lambda app: app, **settings: Any) -> Live:
         def opener(folder: Path, slots: int) -> Opened:
             return Opened(BYTES, Scheduler(EchoModel(step_s), BYTES, slots=slots), CONTEXT)  # type: ignore[arg-type]
 

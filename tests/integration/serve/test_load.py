@@ -49,7 +49,10 @@ def test_who_hangs_up_frees_the_slot_at_once(echo: Callable[..., Live], stream: 
     times, tokens = [], []
     for _ in range(25):
         if stream:
-            with live.http() as client, client.stream("POST", CHAT, json=ask("x" * 500, stream=True)) as answer:
+            with (
+                live.http() as client,
+                client.stream("POST", CHAT, json=ask("x" * 500, stream=True)) as answer,
+            ):
                 assert sum(1 for _ in zip(answer.iter_lines(), range(6), strict=False)) == 6
                 before = live.stats()["generated_tokens"]
         else:

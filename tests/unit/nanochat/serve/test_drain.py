@@ -10,7 +10,9 @@ import pytest
 from nanochat.serve.drain import Drain
 
 
-@pytest.mark.parametrize(("work_s", "within_s", "takes_s"), [(0.1, 9.0, 0.1), (9.0, 0.1, 0.1), (0.0, 9.0, 0.0)])
+@pytest.mark.parametrize(
+    ("work_s", "within_s", "takes_s"), [(0.1, 9.0, 0.1), (9.0, 0.1, 0.1), (0.0, 9.0, 0.0)]
+)
 def test_it_waits_for_what_is_being_answered(work_s: float, within_s: float, takes_s: float) -> None:
     async def main() -> float:
         drain = Drain()

@@ -26,7 +26,12 @@ def test_by_default_it_has_the_limits_of_nanochat_and_logs_no_conversation() -> 
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("SERVE_SLOTS", "0"), ("SERVE_IDLE_S", "-1"), ("SERVE_QUEUE", "x"), ("API_KEYS", "short,and-long-enough")],
+    [
+        ("SERVE_SLOTS", "0"),
+        ("SERVE_IDLE_S", "-1"),
+        ("SERVE_QUEUE", "x"),
+        ("API_KEYS", "short,and-long-enough"),
+    ],
 )
 def test_an_error_names_the_variable(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(f"NANOCHAT_{name}", value)

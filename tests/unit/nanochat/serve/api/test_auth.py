@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
@@ -44,7 +43,12 @@ def test_every_route_but_healthz_asks_for_a_key() -> None:
     found = routes(client)
     assert {("POST", "/v1/chat/completions"), ("GET", "/metrics"), ("GET", "/")} <= set(found)
     for method, path in [*found, ("GET", "/nothing"), ("GET", "/static/x"), ("DELETE", "/v1/models")]:
-        for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": KEY}, {"Cookie": f"{COOKIE}=x"}):
+        for headers in (
+            {},
+            {"Authorization": "Bearer wrong"},
+            {"Authorization": KEY},
+            {"Cookie": f"{COOKIE}=x"},
+        ):
             status = client.request(method, path, headers=headers).status_code
             assert status == (200 if path == "/healthz" else 401), (method, path, headers)
 
@@ -77,7 +81,9 @@ def test_a_login_sets_a_cookie_that_no_script_and_no_other_site_can_use() -> Non
         assert answer.status_code == 204
         assert re.search(r"HttpOnly.*SameSite=strict", answer.headers["set-cookie"], re.IGNORECASE)
         assert client.get("/").status_code == 200  # the client keeps the cookie
-        assert client.get("/login", follow_redirects=False).status_code == 303
+        typed = client.post("/login", data={"key": OTHER}, follow_redirects=False)
+        assert (typed.status_code, typed.headers["location"]) == (303, "/")
+        assert client.post("/login", data={"key": "wrong"}).status_code == 401
 
 
 def test_keys_cannot_be_guessed_quickly() -> None:
@@ -104,8 +110,8 @@ def test_with_a_key_any_name_will_do() -> None:
 
 
 def test_a_browser_is_asked_for_the_key() -> None:
-    template = Path(__file__).parents[5] / "nanochat/serve/templates/login.html"
-    answer = guarded().get("/", headers={"Accept": "text/html"})
-    assert answer.status_code == 401
-    assert template.exists()
-    assert "<form" in answer.text
+    for path in ("/", "/login", "/models"):
+        answer = guarded().get(path, headers={"Accept": "text/html"})
+        assert answer.status_code == 401
+        assert '<form method="post" action="/login">' in answer.text
+    assert "error" in guarded().get("/v1/models", headers={"Accept": "text/html"}).json()

@@ -27,7 +27,12 @@ def test_a_prompt_is_text_or_ids(prompt: Any, ids: list[int]) -> None:
     setup = Setup()
     answer = complete(setup, prompt=prompt).json()
     assert answer["object"] == "text_completion"
-    assert answer["choices"][0] == {"index": 0, "text": "Hello you.", "logprobs": None, "finish_reason": "stop"}
+    assert answer["choices"][0] == {
+        "index": 0,
+        "text": "Hello you.",
+        "logprobs": None,
+        "finish_reason": "stop",
+    }
     (request,) = setup.scheduler.requests
     assert list(request.prompt) == ids
     assert (request.max_tokens, request.tools) == (16, False)

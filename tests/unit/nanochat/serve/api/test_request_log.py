@@ -11,7 +11,15 @@ from fastapi.testclient import TestClient
 from nanochat.serve.api.request_log import JsonLines, line
 from tests.unit.nanochat.serve.scripted import Setup, ask
 
-NASTY = ["a\rb", "a\nb", "\x1b[31mred", "a\u2028b\u2029", "\x7f\x00\x85", "\N{GRINNING FACE}" * 1000, "x" * 1_000_000]
+NASTY = [
+    "a\rb",
+    "a\nb",
+    "\x1b[31mred",
+    "a\u2028b\u2029",
+    "\x7f\x00\x85",
+    "\N{GRINNING FACE}" * 1000,
+    "x" * 1_000_000,
+]
 
 
 @pytest.mark.criterion("T91")
@@ -26,7 +34,10 @@ def test_a_line_is_one_line_of_printable_ascii(text: str) -> None:
 
 @pytest.mark.criterion("T91")
 def test_what_a_client_sends_stays_on_its_line(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, "nanochat.serve"), TestClient(Setup(log_conversations=True).app) as client:
+    with (
+        caplog.at_level(logging.INFO, "nanochat.serve"),
+        TestClient(Setup(log_conversations=True).app) as client,
+    ):
         for text in NASTY:
             client.post("/v1/chat/completions", json=ask(text[:900]))
         client.get("/v1/models/%0d%0a%1b[31m%e2%80%a8" + "x" * 3000)
