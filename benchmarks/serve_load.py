@@ -146,10 +146,8 @@ def measure(clients: int, seconds: float) -> dict[str, Any]:
             url = server.stdout.readline().split()[0]
             asyncio.run(load(url, 2, 1.0))  # the model is loaded
             files = psutil.Process(server.pid).num_fds()
-            asking = subprocess.Popen(
-                [sys.executable, __file__, "--ask", url, "--clients", str(clients), "--seconds", str(seconds)],
-                stdout=subprocess.PIPE, text=True,
-            )  # fmt: skip
+            asked = ["--ask", url, "--clients", str(clients), "--seconds", str(seconds)]
+            asking = subprocess.Popen([sys.executable, __file__, *asked], stdout=subprocess.PIPE, text=True)
             seen = watch(url, psutil.Process(server.pid), asking)
             assert asking.stdout
             answers = json.loads(asking.stdout.read())

@@ -1,4 +1,4 @@
-"""A real server on loopback over a real scheduler: with a small random model, or one that repeats what it is told."""
+"""A real server on loopback over a real scheduler, whose model is small and random or repeats the user."""
 
 from __future__ import annotations
 

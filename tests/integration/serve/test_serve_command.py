@@ -48,7 +48,8 @@ def process(store: Path, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 def address(process: subprocess.Popen[str]) -> str:
     assert process.stdout
     line = process.stdout.readline()
-    assert (found := re.match(r"(http://127\.0\.0\.1:\d+)  sft/small@v1$", line)), line
+    found = re.match(r"(http://127\.0\.0\.1:\d+)  sft/small@v1$", line)
+    assert found, line
     return found[1]
 
 
@@ -113,7 +114,8 @@ def test_what_it_refuses_in_one_line(
     store: Path, tmp_path: Path, arguments: list[str], said: str, code: int
 ) -> None:
     done = subprocess.run(
-        [*PROGRAM, *arguments, "--port", "0", "--store", str(store)], capture_output=True, text=True, timeout=60,
+        [*PROGRAM, *arguments, "--port", "0", "--store", str(store)],
+        capture_output=True, text=True, timeout=60,
         env={**os.environ, "NANOCHAT_HOME": str(tmp_path)},
     )  # fmt: skip
     assert done.returncode == code

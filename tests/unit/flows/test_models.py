@@ -17,13 +17,11 @@ from flows.models import StoreModels
 def models(home: Path, tmp_path: Path, draft: Callable[..., Draft]) -> StoreModels:
     """A store with two versions of a model, a base model and a tokenizer."""
     store = Store.open()
-    for number, (kind, name) in enumerate(
-        [("base", "demo"), ("sft", "demo"), ("tokenizer", "demo"), ("sft", "demo")]
-    ):
+    for number, kind in enumerate(["base", "sft", "tokenizer", "sft"]):
         payload = tmp_path / f"payload-{number}"
         payload.mkdir()
         (payload / "config.json").write_text(f"{number}")
-        store.commit(draft(kind, {"number": number}), payload, name=name)
+        store.commit(draft(kind, {"number": number}), payload, name="demo")
     store.set_alias("sft/demo@v1", "prod")
     return StoreModels(store)
 

@@ -121,8 +121,8 @@ def test_a_prompt_has_the_system_text_and_the_parts_of_earlier_answers() -> None
         {"role": "user", "content": "Sure?"},
     ]})  # fmt: skip
     assert BYTES.decode(setup.scheduler.requests[0].prompt) == (
-        "<|bos|><|user_start|>Be brief.\n\n1+1?<|user_end|><|assistant_start|><|python_start|>1+1<|python_end|>"
-        "2<|assistant_end|><|user_start|>Sure?<|user_end|><|assistant_start|>"
+        "<|bos|><|user_start|>Be brief.\n\n1+1?<|user_end|>"
+        "<|assistant_start|><|python_start|>1+1<|python_end|>2<|assistant_end|><|user_start|>Sure?<|user_end|><|assistant_start|>"
     )
 
 

@@ -58,9 +58,9 @@ def test_a_stream_ends_with_the_reason_and_the_usage() -> None:
 
 
 @pytest.mark.parametrize("body", [
-    {"prompt": [300]}, {"prompt": ["a", "b"]}, {"prompt": []}, {"prompt": 3}, {}, {"prompt": "a", "echo": True},
-    {"prompt": "a", "best_of": 2}, {"prompt": "a", "n": 2}, {"prompt": "a", "logprobs": 6},
-    {"prompt": "x" * 32_001}, {"prompt": "x" * 1000},
+    {"prompt": [300]}, {"prompt": ["a", "b"]}, {"prompt": []}, {"prompt": 3}, {},
+    {"prompt": "a", "echo": True}, {"prompt": "a", "best_of": 2}, {"prompt": "a", "n": 2},
+    {"prompt": "a", "logprobs": 6}, {"prompt": "x" * 32_001}, {"prompt": "x" * 1000},
 ])  # fmt: skip
 def test_what_cannot_be_completed_is_a_400(body: dict[str, Any]) -> None:
     assert "error" in complete(Setup(), 400, **body).json()

@@ -61,7 +61,7 @@ def test_a_wrong_type_is_a_400_that_names_the_field(client: TestClient, body: An
 
 
 @pytest.mark.parametrize("content", [
-    b"", b"{", b"\xff\xfe", b'{"temperature": NaN}', b"[" * 50_000, b'{"seed": 1' + b"0" * 5000 + b"}", b"nul",
+    b"", b"{", b"\xff\xfe", b'{"temperature": NaN}', b"[" * 50_000, b'{"seed": 1' + b"0" * 5000 + b"}",
 ])  # fmt: skip
 def test_what_is_no_json_is_a_400(client: TestClient, content: bytes) -> None:
     answer = client.post(CHAT, content=content, headers={"content-type": "application/json"})
@@ -79,8 +79,8 @@ def test_a_page_elsewhere_cannot_ask_without_leave(client: TestClient, kind: str
 
 @pytest.mark.parametrize("harmless", [
     {"user": "me"}, {"metadata": {"a": "b"}}, {"store": False}, {"frequency_penalty": 0}, {"tools": []},
-    {"presence_penalty": 0.0}, {"response_format": {"type": "text"}}, {"tools": None}, {"tool_choice": "auto"},
-    {"parallel_tool_calls": True}, {"something_new": [1]}, {"temperature": None}, {"stop": None},
+    {"presence_penalty": 0.0}, {"response_format": {"type": "text"}}, {"tools": None},
+    {"parallel_tool_calls": True}, {"something_new": [1]}, {"stop": None}, {"tool_choice": "auto"},
 ])  # fmt: skip
 def test_a_field_that_changes_nothing_is_ignored(client: TestClient, harmless: dict[str, Any]) -> None:
     assert client.post(CHAT, json=ask(**harmless)).status_code == 200
@@ -88,7 +88,7 @@ def test_a_field_that_changes_nothing_is_ignored(client: TestClient, harmless: d
 
 @pytest.mark.parametrize("wanted", [
     {"tools": [{"type": "function"}]}, {"response_format": {"type": "json_object"}}, {"functions": [{}]},
-    {"frequency_penalty": 0.5}, {"presence_penalty": -1}, {"modalities": ["audio"]}, {"audio": {"voice": "x"}},
+    {"frequency_penalty": 0.5}, {"presence_penalty": -1}, {"modalities": ["audio"]}, {"audio": {"a": "b"}},
     {"web_search_options": {"search_context_size": "low"}}, {"tool_choice": "required"},
 ])  # fmt: skip
 def test_a_field_that_we_cannot_honour_is_refused(client: TestClient, wanted: dict[str, Any]) -> None:
@@ -143,8 +143,10 @@ def urls() -> list[str]:
         "2852039166", "0xA9FEA9FE", "0251.0376.0251.0376", "169.254.169.254.nip.io", "127.1", "0", "10.0.0.1",
         "user:pass@127.0.0.1", "metadata.google.internal", "[::ffff:7f00:1]", "127.0.0.1:{port}",
     ]  # fmt: skip
-    schemes = ["file:///etc/passwd", "ftp://127.0.0.1/", "gopher://127.0.0.1:{port}/", "data:text/plain,x",
-               "dict://127.0.0.1:{port}/", "//127.0.0.1/", "jar:http://127.0.0.1!/", "http://127.0.0.1:{port}"]  # fmt: skip
+    schemes = [
+        "file:///etc/passwd", "ftp://127.0.0.1/", "gopher://127.0.0.1:{port}/", "data:text/plain,x",
+        "dict://127.0.0.1:{port}/", "//127.0.0.1/", "jar:http://127.0.0.1!/", "http://127.0.0.1:{port}",
+    ]  # fmt: skip
     return [f"http://{host}/" for host in hosts] + schemes
 
 

@@ -47,7 +47,8 @@ def test_special_tokens_in_a_text_are_text(setup: Setup) -> None:
 
 
 @pytest.mark.parametrize(("path", "body", "status"), [
-    ("/tokenize", {"model": "sft/demo", "text": "x" * 32_001}, 400), ("/tokenize", {"model": "sft/demo"}, 400),
+    ("/tokenize", {"model": "sft/demo", "text": "x" * 32_001}, 400),
+    ("/tokenize", {"model": "sft/demo"}, 400),
     ("/tokenize", {"model": "sft/none", "text": "x"}, 404), ("/tokenize", {"text": "x"}, 400),
     ("/detokenize", {"model": "sft/demo", "tokens": [300]}, 400),
     ("/detokenize", {"model": "sft/demo", "tokens": [-1]}, 400),
