@@ -20,7 +20,6 @@ from nanochat.model.cost import (
 )
 from nanochat.model.gpt import GPT
 from nanochat.model.hardware import GPUS
-from nanochat.model.kv_cache import KVCache
 from nanochat.presets import PRESETS
 
 SHAPES = {

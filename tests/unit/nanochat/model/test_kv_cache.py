@@ -121,44 +121,64 @@ STEPS = st.lists(
 )  # fmt: skip
 
 
+class History:
+    """Three rows of one cache, and the tokens that each should hold."""
+
+    def __init__(self, seed: int) -> None:
+        self.model = noisy(SMALL, seed=1)
+        torch.nn.init.ones_(self.model.smear_scale)
+        self.cache, self.room = self.model.new_cache(3, 320), 320
+        self.held: list[list[int]] = [[], [], []]
+        self._random = torch.Generator().manual_seed(seed)
+
+    def _some(self, count: int) -> list[int]:
+        return torch.randint(0, 64, (count,), generator=self._random).tolist()
+
+    def _equal(self, rows: list[int], logits: torch.Tensor) -> None:
+        for number, mine in zip(rows, logits, strict=True):
+            assert (mine - expected(self.model, torch.tensor(self.held[number]))).abs().max() <= TOLERANCE
+
+    def read(self, mine: int, _: int, number: int) -> None:
+        if new := self._some(min(1 + number % 190, self.room - len(self.held[mine]))):
+            logits = self.model.prefill(torch.tensor([new]), self.cache, row(mine))
+            self.held[mine] += new
+            self._equal([mine], logits)
+
+    def decode(self, *_: int) -> None:
+        """In all rows that hold something."""
+        if rows := [i for i in range(3) if 0 < len(self.held[i]) < self.room]:
+            new = self._some(len(rows))
+            logits = self.model.decode(torch.tensor(new), self.cache, torch.tensor(rows))
+            for i, token in zip(rows, new, strict=True):
+                self.held[i].append(token)
+            self._equal(rows, logits)
+
+    def truncate(self, mine: int, _: int, number: int) -> None:
+        keep = self._less(mine, number)
+        if self.cache.truncate(mine, keep):
+            self.held[mine] = self.held[mine][:keep]
+
+    def copy(self, mine: int, other: int, number: int) -> None:
+        keep = self._less(mine, number)
+        if self.cache.copy(mine, other, keep):
+            self.held[other] = self.held[mine][:keep]
+
+    def reset(self, mine: int, *_: int) -> None:
+        self.cache.reset(row(mine))
+        self.held[mine] = []
+
+    def _less(self, mine: int, number: int) -> int:
+        """Mostly a few tokens less, sometimes any number of them."""
+        length = len(self.held[mine])
+        return max(length - number % 80, 0) if number % 7 else number % (length + 1)
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(STEPS)
 @torch.no_grad()
 def test_any_history_ends_in_the_logits_of_the_full_forward(steps: list[tuple[str, int, int, int]]) -> None:
-    """Three rows are read into, decoded together, cut, copied and reset; a list of their tokens is the truth."""
-    room, model = 320, noisy(SMALL, seed=1)
-    model.smear_scale.fill_(1.0)
-    cache, held = model.new_cache(3, room), [[], [], []]  # type: KVCache, list[list[int]]
-    random = torch.Generator().manual_seed(len(steps))
-
-    def some(count: int) -> list[int]:
-        return torch.randint(0, 64, (count,), generator=random).tolist()
-
-    for what, mine, other, number in steps:
-        logits, rows = None, [mine]
-        if what == "read":
-            new = some(min(1 + number % 190, room - len(held[mine])))
-            if new:
-                logits = model.prefill(torch.tensor([new]), cache, row(mine))
-                held[mine] += new
-        elif what == "decode":
-            rows = [r for r in range(3) if held[r] and len(held[r]) < room]
-            if rows:
-                new = some(len(rows))
-                logits = model.decode(torch.tensor(new), cache, torch.tensor(rows))
-                for r, token in zip(rows, new, strict=True):
-                    held[r].append(token)
-        elif what == "reset":
-            cache.reset(row(mine))
-            held[mine] = []
-        else:
-            keep = max(len(held[mine]) - number % 80, 0) if number % 7 else number % (len(held[mine]) + 1)
-            if what == "truncate" and cache.truncate(mine, keep):
-                held[mine] = held[mine][:keep]
-            elif what == "copy" and cache.copy(mine, other, keep):
-                held[other] = held[mine][:keep]
-        assert [cache.length(r) for r in range(3)] == [len(tokens) for tokens in held]
-        if logits is not None:
-            for r, got in zip(rows, logits, strict=True):
-                full = expected(model, torch.tensor(held[r]))
-                assert (got - full).abs().max() <= TOLERANCE
+    history = History(seed=len(steps))
+    for what, *numbers in steps:
+        getattr(history, what)(*numbers)
+        lengths = [history.cache.length(i) for i in range(3)]
+        assert lengths == [len(tokens) for tokens in history.held]
