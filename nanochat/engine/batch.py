@@ -81,10 +81,10 @@ class Batch:
         for slot, row in list(self.rows.items()):
             while len(row.unread) > 1:
                 yield slot, row
-        while self.slots.free and (row := next_row()) is not None:
-            slot = self._admit(row)
-            while len(row.unread) > 1:
-                yield slot, row
+        while self.slots.free and (new := next_row()) is not None:
+            slot = self._admit(new)
+            while len(new.unread) > 1:
+                yield slot, new
 
     def _admit(self, row: Row) -> int:
         prompt = row.request.prompt

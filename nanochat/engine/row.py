@@ -89,8 +89,6 @@ class Row:
         logprob = self._logprob(sampled, logits_V) if self.request.logprobs is not None else None
         self.turn.accept(sampled)
         forced = self.turn.take_forced()
-        for _ in forced:
-            self.draw()  # as many draws as tokens, as nanochat.engine.generate does it
         self.unread = [sampled, *forced]
         if self._seen is not None:
             self._seen |= self._ordinary_of(self.unread)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -33,7 +32,6 @@ def text_of(deltas: list[Delta], kind: str = "text") -> str:
     return "".join(delta.text for delta in deltas if delta.kind == kind)
 
 
-@pytest.mark.criterion("T75")
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.text(max_size=8) | st.sampled_from(["👩‍👩‍👧‍👦", "日本", "👍🏽", *SPECIALS]), max_size=8))
 def test_the_stream_says_what_the_whole_answer_says(pieces: list[str]) -> None:
@@ -54,7 +52,6 @@ def test_bytes_that_are_no_text_are_replaced_as_in_the_whole(data: bytes) -> Non
     assert text_of(streamed(list(data))) == data.decode(errors="replace")
 
 
-@pytest.mark.criterion("T75")
 @settings(max_examples=200, deadline=None)
 @given(st.text("ab👍é", max_size=20), st.text("ab👍é", min_size=1, max_size=4))
 def test_text_and_logprobs_end_before_a_stop_string(text: str, stop: str) -> None:
