@@ -43,8 +43,9 @@ def make_store(folder: Path) -> None:
     import torch
     from safetensors.torch import save_file
 
+    from artifacts.fingerprint import recipe, sha256_json
+    from artifacts.manifest import Draft
     from artifacts.store import Store
-    from flows.adopt import adopt
     from nanochat.config.model import ModelConfig
     from nanochat.model.gpt import GPT
     from nanochat.tokenizer.tokenizer import Tokenizer
@@ -58,7 +59,9 @@ def make_store(folder: Path) -> None:
     (made / "config.json").write_text(config.model_dump_json(), encoding="utf-8")
     save_file(model.state_dict(), made / "model.safetensors")
     tokenizer.save(made)
-    adopt(Store.open(str(folder / "store")), "sft/load", made)
+    identity = recipe("sft", 1, MODEL, inputs={}, modules={})
+    draft = Draft(stage="sft", kind="sft", fingerprint=sha256_json(identity), recipe=identity)
+    Store.open(str(folder / "store")).commit(draft, made, name="load")
 
 
 async def ask(client: httpx.AsyncClient, draw: random.Random, seen: Counter[str]) -> None:

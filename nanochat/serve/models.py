@@ -72,11 +72,13 @@ Open = Callable[[Path, int], Opened]  # folder, slots
 
 def open_folder(folder: Path, slots: int) -> Opened:
     """The model of a folder, ready to answer."""
+    from nanochat.engine.inference_model import InferenceModel
     from nanochat.engine.model_folder import open_model
     from nanochat.engine.scheduler import Scheduler
 
     model, tokenizer = open_model(folder)
-    return Opened(tokenizer, Scheduler(model, tokenizer, slots=slots), model.config.seq_len)
+    scheduler = Scheduler(InferenceModel(model), tokenizer, slots=slots)
+    return Opened(tokenizer, scheduler, model.config.seq_len)
 
 
 class LoadedModel:
