@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from artifacts.errors import UsageError
-from flows.cli.chat import CHAT_KINDS, last_chat_model
+from flows.cli.chat import last_chat_model
 from flows.cli.opening import open_store
 from flows.cli.options import StoreUrl
 from flows.settings import Settings
@@ -27,14 +26,13 @@ def serve(
     port
         The port; 0 takes a free one.
     """
+    from flows.models import StoreModels
     from nanochat.serve.settings import ServeSettings, check_host
 
     settings = ServeSettings()
     check_host(host, settings)
     opened = open_store(store)
-    found, manifest = opened.resolve(ref or last_chat_model(opened, Settings().runs))
-    if manifest.kind not in CHAT_KINDS:
-        raise UsageError(f"{found} is no model", f"kinds that answer: {', '.join(CHAT_KINDS)}")
+    found, _ = StoreModels(opened).folder(ref or last_chat_model(opened, Settings().runs))
 
     from flows.services.web import app_of
     from nanochat.serve.server import address_of, bind
@@ -42,5 +40,5 @@ def serve(
 
     listener = bind(host, port)
     said = f"{address_of(listener)}  {found}"
-    run(app_of(opened, str(found), settings), listener, settings, lambda: print(said, flush=True))
+    run(app_of(opened, found, settings), listener, settings, lambda: print(said, flush=True))
     return 0

@@ -27,9 +27,7 @@ REF = "sft/small@v1"
 
 
 @pytest.fixture(scope="module")
-def store(
-    model_folder: Path, draft: Callable[..., Draft], tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def store(model_folder: Path, draft: Callable[..., Draft], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store that holds the random model."""
     folder = tmp_path_factory.mktemp("serve")
     shutil.copytree(model_folder, folder / "model")
