@@ -15,7 +15,7 @@ COMPILE := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.1
 # fixtures are made once.
 AT_ONCE := -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help setup demo up down test check crate-test fuzz lock clean
+.PHONY: help setup demo up down test check crate-test fuzz soak lock clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -52,6 +52,9 @@ crate-test: setup
 
 fuzz: setup ## ten minutes of random input for the tokenizer crate's binding (SEED=1: those cases again)
 	$(BIN)/python tests/fuzz/bpe.py --seconds 600 --seed $(or $(SEED),$$(date +%Y%m%d)) --out benchmarks/results/fuzz.json
+
+soak: setup ## ten minutes of 50 clients against the server: memory, files, slots and times (T81)
+	$(BIN)/python benchmarks/serve_load.py --soak
 
 lock: setup ## compile both lock files again, keeping what still fits (make lock UPGRADE=--upgrade for newer)
 	$(COMPILE) $(UPGRADE) -o requirements.lock

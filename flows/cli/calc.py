@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
 from typing import Any
 
 from artifacts.errors import UsageError
@@ -10,27 +9,10 @@ from flows.cli.options import Json, Overrides
 from flows.cli.output import print_json, print_table
 from flows.params import parse_overrides
 from flows.suggest import unknown
-from nanochat.config.derive import scaling_parameters
 from nanochat.config.pipeline import Resolution
-from nanochat.model.cost import (
-    dollars,
-    flops_per_token,
-    kv_cache_bytes,
-    parameters,
-    training_seconds,
-)
+from nanochat.model.estimate import MEMORY_PARTS, RULES_ONLY, SPARE, estimate
 from nanochat.model.hardware import GPU, GPUS
-from nanochat.model.memory import Batch, largest_rows, training_memory
 from nanochat.report.formatting import duration, size
-
-SPARE = 0.2  # of a GPU's memory, for what the memory model does not see
-RULES_ONLY = "miniseries"  # the preset that sets nothing but a depth
-MEMORY_PARTS = {
-    "weights": "weights, fp32", "gradients": "gradients, fp32", "muon_momentum": "Muon momentum",
-    "muon_variance": "NorMuon variance", "adamw_moments": "AdamW moments",
-    "casts": "matrices in the compute type", "activations": "activations", "loss": "loss: logits, gradients",
-    "layer": "a layer computed again", "update": "Muon at work (instead of activations and loss)",
-}  # fmt: skip
 
 
 def calc(
@@ -84,38 +66,6 @@ def calc(
     return 0
 
 
-def estimate(resolution: Resolution, gpu: GPU, mfu: float) -> dict[str, Any]:
-    """Everything that ``calc`` says of pretraining on ``nproc`` GPUs, as JSON values."""
-    base: Any = resolution.stages["base"]
-    model, gpus = base.model, resolution.dials.nproc
-    per_token, tokens = flops_per_token(model), base.steps * base.batch_tokens
-    seconds = training_seconds(per_token * tokens, gpu.peak_flops, gpus, mfu)
-    rows_a_step = base.batch_tokens // (model.seq_len * gpus)
-    batch = Batch(
-        rows=base.micro_batch, passes=rows_a_step // base.micro_batch,
-        ranks=gpus, number_bytes=4 if base.dtype == "float32" else 2,
-        checkpointing=base.activation_checkpointing,
-    )  # fmt: skip
-    memory, usable = training_memory(model, batch), (1 - SPARE) * gpu.memory_bytes
-    counted = parameters(model)
-    return {
-        "model": model.model_dump(), "parameters": {**asdict(counted), "total": counted.total},
-        "scaling_parameters": scaling_parameters(model), "flops_per_token": per_token,
-        "tokens": tokens, "steps": base.steps, "batch_tokens": base.batch_tokens,
-        "flops": per_token * tokens, "gpu": asdict(gpu), "gpus": gpus, "mfu": mfu,
-        "tokens_per_second": tokens / seconds, "seconds": seconds,
-        "dollars": dollars(seconds, gpus, gpu.dollars_per_hour),
-        "micro_batch": batch.rows, "memory": {**memory.parts(), "peak": memory.peak},
-        "fits": memory.peak <= usable,
-        "largest_micro_batch": {
-            "plain": largest_rows(model, replace(batch, checkpointing=False), rows_a_step, usable),
-            "checkpointing": largest_rows(model, replace(batch, checkpointing=True), rows_a_step, usable),
-        },
-        "kv_cache_bytes_per_token": kv_cache_bytes(model, 1, 2, batch.number_bytes)
-        - kv_cache_bytes(model, 1, 1, batch.number_bytes),
-    }  # fmt: skip
-
-
 def _card(name: str, price: float | None, peak_tflops: float | None, memory_gb: float | None) -> GPU:
     if name not in GPUS:
         raise unknown("GPU", name, GPUS)
@@ -159,7 +109,7 @@ def _show(found: dict[str, Any]) -> None:
 
 
 def _show_memory(found: dict[str, Any]) -> None:
-    memory, gpu, per_token = found["memory"], found["gpu"], found["kv_cache_bytes_per_token"]
+    memory, gpu = found["memory"], found["gpu"]
     rows = [(text, size(memory[part])) for part, text in MEMORY_PARTS.items() if memory[part]]
     fits = "fits" if found["fits"] else "DOES NOT FIT"
     rows.append(("peak", f"{size(memory['peak'])} of {size(gpu['memory_bytes'])}: {fits}"))
@@ -169,6 +119,8 @@ def _show_memory(found: dict[str, Any]) -> None:
         f"largest micro_batch: {largest['plain']} rows, {largest['checkpointing']} with"
         f" base.activation_checkpointing=true ({SPARE:.0%} of the memory stays free)"
     )
-    seq_len = found["model"]["seq_len"]
-    print(f"KV cache: {size(per_token)} a token, {size(per_token * seq_len)} for {seq_len:,} tokens")
+    per_token, whole = size(found["kv_cache_bytes_per_token"]), size(found["kv_cache_bytes"])
+    print(
+        f"KV cache: {per_token} a token up to the windows, {whole} for {found['model']['seq_len']:,} tokens"
+    )
     print("Computed, not measured: no GPU was asked, and torch.compile keeps less.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,6 +32,9 @@ def chat(
     prompt: Annotated[str | None, Parameter(name=["-p", "--prompt"])] = None,
     temperature: float = 0.0,
     top_k: int | None = None,
+    top_p: float = 1.0,
+    min_p: float = 0.0,
+    repetition_penalty: float = 1.0,
     max_tokens: int = 256,
     seed: int = 0,
     store: StoreUrl = None,
@@ -47,18 +51,28 @@ def chat(
         0 takes the likeliest token each time.
     top_k
         Choose among the k likeliest tokens.
+    top_p
+        Choose among the likeliest tokens that together have this share.
+    min_p
+        Choose among tokens with at least this share of the likeliest one's probability.
+    repetition_penalty
+        More than 1 makes tokens that were said before less likely.
     max_tokens
         The longest answer.
     seed
         Of the sampling.
     """
-    for option, value, least in (
-        ("--temperature", temperature, 0),
-        ("--top-k", top_k, 1),
-        ("--max-tokens", max_tokens, 1),
+    for option, value, least, most in (
+        ("--temperature", temperature, 0, inf),
+        ("--top-k", top_k, 1, inf),
+        ("--top-p", top_p, 0.001, 1),
+        ("--min-p", min_p, 0, 1),
+        ("--repetition-penalty", repetition_penalty, 0.1, 10),
+        ("--max-tokens", max_tokens, 1, inf),
     ):
-        if value is not None and value < least:
-            raise UsageError(f"{option} {value}", f"at least {least}")
+        if value is not None and not least <= value <= most:
+            range_ = f"at least {least}" if most == inf else f"from {least} to {most}"
+            raise UsageError(f"{option} {value}", range_)
     opened = open_store(store)
     found, manifest = opened.resolve(ref or last_chat_model(opened, Settings().runs))
     if manifest.kind not in CHAT_KINDS:
@@ -71,7 +85,7 @@ def chat(
     from nanochat.engine.sampling import Sampling
 
     session = ChatSession.open(folder)
-    sampling = Sampling(temperature=temperature, top_k=top_k)
+    sampling = Sampling(temperature, top_k, top_p, min_p, repetition_penalty)
     for text in [prompt] if prompt is not None else _typed():
         _answer(session, text, max_tokens, sampling, seed)
     return 0

@@ -10,6 +10,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "lr-find": ("flows.cli.lr_find:lr_find", "Find the learning rate at which a fresh model learns fastest."),
     "presets": ("flows.cli.presets:presets", "List the presets."),
     "chat": ("flows.cli.chat:chat", "Talk to a model."),
+    "serve": ("flows.cli.serve:serve", "Answer in the browser and over OpenAI's API."),
     "eval": ("flows.cli.evaluate:evaluate", "Evaluate a model."),
     "metrics": ("flows.cli.metrics:metrics", "Show the newest results, or ask anything in SQL."),
     "up": ("flows.cli.up:up", "Start a Prefect server, workers and the web app on this machine."),

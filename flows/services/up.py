@@ -96,12 +96,12 @@ def plan(places: Places, database: str | None = None) -> list[Service | Step]:
     uvicorn = [*PYTHON, "-m", "uvicorn", "--host", places.host, "--log-level", "warning", "--factory"]
     server = [*uvicorn, "--port", str(places.port), "flows.services.prefect_api:create"]
     settings = {"PREFECT__SERVER_FINAL": "1"} | ({_DATABASE: database} if database else {})
-    web = [*uvicorn, "--port", str(places.web_port), "flows.services.web:create"]
+    web = [*PYTHON, "-m", "flows.services.web", places.host, str(places.web_port)]
     return [
         Service("server", server, (local, places.port, "/api/health"), settings),
         Step("register", [*PYTHON, "-m", "flows.services.register"]),
         *map(_worker, POOLS),
-        Service("web", web, (local, places.web_port, "/healthz")),
+        Service("web", web, (local, places.web_port, "/healthz"), {"NANOCHAT_SERVE_DRAIN_S": "20"}),
     ]
 
 

@@ -1,14 +1,48 @@
-"""The web app of this machine's store: ``uvicorn --factory flows.services.web:create``."""
+"""The web app of this machine's store: ``python -m flows.services.web HOST PORT``.
+
+With ``uvicorn --factory flows.services.web:create`` any ASGI server runs it; then only connections of this
+machine may use the models without a key.
+"""
 
 from __future__ import annotations
 
+import sys
+
 from fastapi import FastAPI
 
+from artifacts.errors import NanochatError
 from artifacts.store import Store
 from flows.catalog import StoreCatalog
+from flows.cli.chat import CHAT_KINDS, last_published
+from flows.models import StoreModels
+from flows.settings import Settings
 from nanochat.serve.app import create_app
+from nanochat.serve.models import ModelPool
+from nanochat.serve.server import bind, serve
+from nanochat.serve.settings import ServeSettings
 
 
 def create() -> FastAPI:
     """The app over the store that $NANOCHAT_STORE names, which is started if it is not there yet."""
-    return create_app(StoreCatalog(Store.open()))
+    store = Store.open()
+    return app_of(store, last_published(store, Settings().runs, CHAT_KINDS) or "", ServeSettings())
+
+
+def app_of(store: Store, default: str, settings: ServeSettings) -> FastAPI:
+    """The app over a store; ``default``: the model that requests mean that name none."""
+    models = ModelPool(StoreModels(store), settings, default=default)
+    return create_app(StoreCatalog(store), models, settings)
+
+
+def main(argv: list[str]) -> int:
+    """Serve until SIGTERM."""
+    listener, settings = bind(argv[0], int(argv[1])), ServeSettings()
+    serve(create(), listener, settings, lambda: None)
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except NanochatError as error:
+        sys.exit(f"web: {error}")

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from artifacts.errors import UsageError
+from nanochat.engine.budget import fit
 from nanochat.engine.calculator import calculate
 from nanochat.engine.generate import Engine, Piece
 from nanochat.engine.model_folder import open_model
 from nanochat.engine.sampling import GREEDY, Sampling
 from nanochat.engine.turn import Calculator
-from nanochat.tokenizer.chat import render_for_completion
 
 MAX_TOKENS = 256  # of one answer
 
@@ -43,15 +43,15 @@ class ChatSession:
         if not text.strip():
             raise UsageError("an empty message", "say something")
         messages = [*self.messages, {"role": "user", "content": text}]
-        answer_tokens = min(max_tokens, self._engine.context_tokens // 2)
-        prompt = render_for_completion(self._engine.tokenizer, {"messages": messages})
-        while len(prompt) + answer_tokens > self._engine.context_tokens and len(messages) > 1:
-            messages = messages[2:]
-            prompt = render_for_completion(self._engine.tokenizer, {"messages": messages})
-        if forgotten := len(self.messages) + 1 - len(messages):
+        engine = self._engine
+        prompt, forgotten = fit(
+            engine.tokenizer, messages, context_tokens=engine.context_tokens, answer_tokens=max_tokens
+        )
+        if forgotten:
+            messages = messages[forgotten:]
             yield Piece("notice", f"(the first {forgotten} messages no longer fit and are forgotten)\n")
         parts: list[dict[str, str]] = []
-        for piece in self._engine.stream(prompt, max_tokens=max_tokens, sampling=sampling, seed=seed):
+        for piece in engine.stream(prompt, max_tokens=max_tokens, sampling=sampling, seed=seed):
             if not parts or parts[-1]["type"] != piece.kind:
                 parts.append({"type": piece.kind, "text": ""})
             parts[-1]["text"] += piece.text

@@ -18,11 +18,10 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from artifacts.errors import UsageError
 from nanochat.config.model import ModelConfig
 from nanochat.engine.calculator import calculate
-from nanochat.engine.sampling import GREEDY, Sampling, choose
-from nanochat.engine.turn import Calculator, Kind, PartReader, ToolCall, Turn, split_parts
+from nanochat.engine.sampling import GREEDY, Sampling, choose, penalise
+from nanochat.engine.turn import Calculator, Kind, PartReader, ToolCall, Turn, room_after, split_parts
 from nanochat.model.kv_cache import KVCache
 from nanochat.tokenizer.tokenizer import Tokenizer
 
@@ -124,10 +123,7 @@ class Engine:
             yield Piece(kind, self.tokenizer.decode(pending))
 
     def _turn(self, prompt: Sequence[int], max_tokens: int) -> Turn:
-        room = self.context_tokens - len(prompt)
-        if not prompt or room <= 0:
-            hint = f"between 1 and {self.context_tokens - 1} tokens fit"
-            raise UsageError(f"a prompt of {len(prompt)} tokens cannot be continued", hint)
+        room = room_after(prompt, self.context_tokens)
         return Turn(self.tokenizer, self._calculator, min(max_tokens, room))
 
     @torch.no_grad()  # not inference_mode: what the model caches here must stay usable in training
@@ -140,6 +136,9 @@ class Engine:
         active, logits_NV = self._read_prompts([prompt for prompt, _, _ in wave], cache)
         while True:
             draws_N = [wave[row][2].random() for row in active]
+            if sampling.repetition_penalty != 1:
+                for row, logits_V in zip(active, logits_NV, strict=True):
+                    self._penalise(logits_V, wave[row], sampling.repetition_penalty)
             sampled = choose(logits_NV, sampling, draws_N)
             tokens = [wave[row][1].accept(token) for row, token in zip(active, sampled, strict=True)]
             yield from zip(active, tokens, strict=True)
@@ -150,6 +149,11 @@ class Engine:
             logits_NV = self.model.decode(
                 self._tensor([token for _, token in going]), cache, self._tensor(active)
             )
+
+    def _penalise(self, logits_V: Tensor, row: tuple[Sequence[int], Turn, Random], penalty: float) -> None:
+        prompt, turn, _ = row
+        ordinary = self.tokenizer.special("bos")  # below it
+        penalise(logits_V, {token for token in (*prompt, *turn.ids) if token < ordinary}, penalty)
 
     def _read_prompts(self, prompts: list[Sequence[int]], cache: KVCache) -> tuple[list[int], Tensor]:
         """Prefill every prompt into its row; (rows, logits_NV) in the order of the groups."""

@@ -9,10 +9,11 @@ model ``error: …`` in the same place. The turn stops at ``assistant_end`` (it 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from artifacts.errors import UsageError
 from nanochat.engine.calculator import CalculatorError
 from nanochat.tokenizer.tokenizer import Tokenizer
 
@@ -32,9 +33,12 @@ class ToolCall:
 
 
 class Turn:
-    """Collects one turn. ``mask`` is 1 for tokens the model chose and 0 for forced ones."""
+    """Collects one turn. ``mask`` is 1 for tokens the model chose and 0 for forced ones.
 
-    def __init__(self, tokenizer: Tokenizer, calculator: Calculator, max_tokens: int) -> None:
+    Without a calculator nothing is forced.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, calculator: Calculator | None, max_tokens: int) -> None:
         self.ids: list[int] = []
         self.mask: list[int] = []
         self.tool_calls: list[ToolCall] = []
@@ -53,8 +57,20 @@ class Turn:
         self.mask.append(0 if forced else 1)
         if not forced:
             self._react(token)
-        self.done = self.done or len(self.ids) >= self._max_tokens
+        self.done = self.done or self.full
         return token
+
+    @property
+    def full(self) -> bool:
+        """No more tokens fit."""
+        return len(self.ids) >= self._max_tokens
+
+    def take_forced(self) -> list[int]:
+        """Append all forced tokens that are due, as far as the turn holds them; returns them."""
+        taken = []
+        while self._forced and not self.done:
+            taken.append(self.accept(-1))
+        return taken
 
     def _react(self, token: int) -> None:
         special = self._tokenizer.special
@@ -65,15 +81,15 @@ class Turn:
         elif token == special("python_start"):
             self._expression = []
         elif token == special("python_end"):
-            if self._expression is not None:
-                self._call(self._tokenizer.decode(self._expression))
+            if self._expression is not None and self._calculator is not None:
+                self._call(self._calculator, self._tokenizer.decode(self._expression))
             self._expression = None
         elif self._expression is not None:
             self._expression.append(token)
 
-    def _call(self, expression: str) -> None:
+    def _call(self, calculator: Calculator, expression: str) -> None:
         try:
-            call = ToolCall(expression, self._calculator(expression), ok=True)
+            call = ToolCall(expression, calculator(expression), ok=True)
         except CalculatorError as error:
             call = ToolCall(expression, f"error: {error}", ok=False)
         self.tool_calls.append(call)
@@ -81,6 +97,15 @@ class Turn:
         self._forced.extend(
             (special("output_start"), *self._tokenizer.encode(call.output), special("output_end"))
         )
+
+
+def room_after(prompt: Sequence[int], context_tokens: int) -> int:
+    """How many tokens an answer to ``prompt`` may have. UsageError for an empty prompt or where none fits."""
+    room = context_tokens - len(prompt)
+    if not prompt or room <= 0:
+        hint = f"between 1 and {context_tokens - 1} tokens fit"
+        raise UsageError(f"a prompt of {len(prompt)} tokens cannot be continued", hint)
+    return room
 
 
 class PartReader:

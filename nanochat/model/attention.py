@@ -80,7 +80,7 @@ class CausalSelfAttention(nn.Module):
         if cache is None:
             y_BHTD = self.attend(q, k, v, self.window, documents_BT, packed=length == config.seq_len)
         else:
-            k, v, mask = cache.append(k, v, self.window)
+            k, v, mask = cache.append(k, v)
             grouped = config.num_kv_heads != config.num_heads
             y_BHTD = F.scaled_dot_product_attention(
                 q, k, v, attn_mask=mask, is_causal=mask is None, enable_gqa=grouped

@@ -12,6 +12,7 @@ from nanochat.config.model import ModelConfig
 
 VALUE_GATE_CHANNELS = 12  # as in attention.py, which loads torch
 SMEAR_CHANNELS = 24  # as in gpt.py, likewise
+CACHE_SLACK_TOKENS = 64  # as in kv_cache.py, likewise
 
 
 @dataclass(frozen=True)
@@ -75,9 +76,13 @@ def flops_per_token(model: ModelConfig) -> int:
 
 
 def kv_cache_bytes(model: ModelConfig, rows: int, tokens: int, number_bytes: int) -> int:
-    """Bytes of a cache for ``rows`` sequences of ``tokens``: keys and values, and what smear remembers."""
-    kept = 2 * model.depth * model.num_kv_heads * model.head_dim * tokens + model.width
-    return rows * (kept * number_bytes + 8)  # 8: the length
+    """Bytes of a cache for ``rows`` sequences of ``tokens``: keys and values, and the token ids.
+
+    A layer with a window keeps no more than that and a few.
+    """
+    windows = (model.window(layer) for layer in range(model.depth))
+    slots = sum(min(tokens, window + CACHE_SLACK_TOKENS) for window in windows)
+    return rows * (2 * model.num_kv_heads * model.head_dim * slots * number_bytes + 8 * tokens)
 
 
 def mfu(model: ModelConfig, tokens_per_second: float, peak_flops: float, gpus: int = 1) -> float:

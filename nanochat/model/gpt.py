@@ -21,7 +21,7 @@ from nanochat.config.model import ModelConfig
 from nanochat.model.attend import allow_variants, attend
 from nanochat.model.attention import CausalSelfAttention, Linear, SquaredReLULinear, rotary_tables
 from nanochat.model.fused import norm
-from nanochat.model.kv_cache import KVCache, LayerCache
+from nanochat.model.kv_cache import KVCache, LayerCache, Reading
 from nanochat.model.loss import token_nll, weighted_cross_entropy
 
 SMEAR_CHANNELS = 24
@@ -155,14 +155,10 @@ class GPT(nn.Module):
 
     def new_cache(self, rows: int, max_tokens: int) -> KVCache:
         """An empty cache for decoding ``rows`` sequences of at most ``max_tokens``."""
-        c = self.config
-        return KVCache(
-            c.depth, rows, c.num_kv_heads, max_tokens, c.head_dim, c.width, self.compute_dtype, self.device
-        )
+        return KVCache(self.config, rows, max_tokens, self.compute_dtype, self.device)
 
     def prefill(self, tokens_NT: Tensor, cache: KVCache, rows_N: Tensor) -> Tensor:
-        """Read N prompts of equal length into empty rows of the cache; logits (N, V) of the last token."""
-        cache.reset(rows_N)
+        """Read T more tokens in each of the rows, after those they hold; logits (N, V) of the last token."""
         return self._logits(self.hidden(tokens_NT, cache, rows_N)[:, -1])
 
     def decode(self, tokens_N: Tensor, cache: KVCache, rows_N: Tensor) -> Tensor:
@@ -172,12 +168,12 @@ class GPT(nn.Module):
     def hidden(self, tokens_BT: Tensor, cache: KVCache | None = None, rows: Tensor | None = None) -> Tensor:
         """The normalised residual stream (B, T, C) that the head reads, in the compute dtype."""
         config, length = self.config, tokens_BT.size(1)
-        start_B = cache.lengths_R[rows] if cache is not None else None
-        x = norm(F.embedding(tokens_BT, self.embedding.weight).to(self.compute_dtype))
-        begins_BT = tokens_BT == config.bos if config.document_mask and cache is None else None
+        reading = cache.begin(tokens_BT, rows) if cache is not None and rows is not None else None
+        x = self._embed(tokens_BT)
+        begins_BT = tokens_BT == config.bos if config.document_mask and reading is None else None
         documents_BT = None if begins_BT is None else begins_BT.cumsum(1)
-        x = self._smear(x, cache, rows, start_B, begins_BT)
-        cos_sin = self._positions(length, start_B)
+        x = self._smear(x, reading, begins_BT)
+        cos_sin = self._positions(length, reading)
         x0, middle = x, None
         for layer, block in enumerate(self.blocks):
             if config.residual_scalars:
@@ -185,7 +181,7 @@ class GPT(nn.Module):
                 x = scales[0].to(x.dtype) * x + scales[1].to(x.dtype) * x0
             table = self.value_embeddings[str(layer)] if config.has_value_embedding(layer) else None
             value_embedding = table(tokens_BT).to(x.dtype) if table is not None else None
-            layer_cache = cache.layer(layer, rows) if cache is not None else None
+            layer_cache = reading.layer(layer) if reading is not None else None
             given = x, value_embedding, cos_sin, layer_cache, documents_BT
             if self.checkpointing and torch.is_grad_enabled():
                 x = checkpoint(block, *given, use_reentrant=False, preserve_rng_state=False)
@@ -195,18 +191,14 @@ class GPT(nn.Module):
                 middle = x
         if config.backout and middle is not None:
             x = x - self.backout_scale.to(x.dtype) * middle
-        if cache is not None:
-            cache.lengths_R[rows] += length
+        if reading is not None:
+            reading.end()
         return norm(x)
 
-    def _smear(
-        self,
-        x_BTC: Tensor,
-        cache: KVCache | None,
-        rows: Tensor | None,
-        start_B: Tensor | None,
-        begins_BT: Tensor | None,
-    ) -> Tensor:
+    def _embed(self, tokens: Tensor) -> Tensor:
+        return norm(F.embedding(tokens, self.embedding.weight).to(self.compute_dtype))
+
+    def _smear(self, x_BTC: Tensor, reading: Reading | None, begins_BT: Tensor | None) -> Tensor:
         """Add a gated share of the previous token's embedding to each token but the first of a sequence.
 
         Nor to those of ``begins_BT``, which begin a document.
@@ -214,29 +206,26 @@ class GPT(nn.Module):
         if not self.config.smear:
             return x_BTC
         gate = self.smear_scale.to(x_BTC.dtype) * torch.sigmoid(self.smear_gate(x_BTC[..., :SMEAR_CHANNELS]))
-        if cache is None:
-            before = F.pad(x_BTC[:, :-1], (0, 0, 1, 0))
-            if begins_BT is not None:
-                before = before.masked_fill(begins_BT.unsqueeze(-1), 0)
-        else:
-            first = torch.where((start_B > 0)[:, None], cache.previous_embedding_RC[rows], 0)
-            before = torch.cat((first[:, None].to(x_BTC.dtype), x_BTC[:, :-1]), dim=1)
-            cache.previous_embedding_RC[rows] = x_BTC[:, -1]
+        before = F.pad(x_BTC[:, :-1], (0, 0, 1, 0))
+        if begins_BT is not None:
+            before = before.masked_fill(begins_BT.unsqueeze(-1), 0)
+        if reading is not None and any(reading.starts):
+            first = self._embed(reading.previous_tokens_N())
+            before[:, 0] = torch.where((reading.start_N > 0)[:, None], first, 0)
         return x_BTC + gate * before
 
-    def _positions(self, length: int, start_B: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _positions(self, length: int, reading: Reading | None) -> tuple[Tensor, Tensor]:
         """Rotary cos and sin as (B|1, T, 1, D/2) for the positions of this call."""
-        last = length + (int(start_B.max()) if start_B is not None else 0)
+        last = length + (max(reading.starts) if reading is not None else 0)
         if self._cos_sin is None or self._cos_sin[0].size(0) < last or self._cos_sin[0].device != self.device:
             tables = rotary_tables(
                 max(last, self.config.seq_len), self.config.head_dim, self.config.rope_base
             )
             self._cos_sin = tuple(t.to(self.device, self.compute_dtype) for t in tables)
         cos, sin = self._cos_sin
-        if start_B is None:
+        if reading is None:
             return cos[None, :length, None], sin[None, :length, None]
-        position_BT = start_B[:, None] + torch.arange(length, device=start_B.device)
-        return cos[position_BT].unsqueeze(2), sin[position_BT].unsqueeze(2)
+        return cos[reading.position_NT].unsqueeze(2), sin[reading.position_NT].unsqueeze(2)
 
     def _logits(self, x: Tensor) -> Tensor:
         softcap = self.config.softcap

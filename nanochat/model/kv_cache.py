@@ -1,6 +1,10 @@
 """Keys and values of tokens already seen, one region a row, rows of different lengths.
 
-Shapes: L layers, R rows of the cache, N rows of one call, H key-value heads, S slots, D head channels.
+A layer with a sliding window keeps its window and a few tokens more: position p is in slot p mod S, so a new
+token takes the place of one that no later token can see. The few more are what ``truncate`` can take back.
+
+Shapes: R rows of the cache, N rows of one call, T new tokens a row, P tokens before them, H key-value heads,
+S slots of a layer, D head channels.
 """
 
 from __future__ import annotations
@@ -10,62 +14,162 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from nanochat.config.model import ModelConfig
+
+SLACK_TOKENS = 64  # kept beyond a window
+
 
 class KVCache:
     """Room for ``rows`` sequences of up to ``max_tokens``; a call may touch any subset of the rows."""
 
     def __init__(
-        self, layers: int, rows: int, heads: int, max_tokens: int, head_dim: int, width: int,
+        self, config: ModelConfig, rows: int, max_tokens: int,
         dtype: torch.dtype, device: torch.device | str = "cpu",
     ) -> None:  # fmt: skip
         self.max_tokens = max_tokens
-        shape = (layers, rows, heads, max_tokens, head_dim)
-        self.keys_LRHSD = torch.zeros(shape, dtype=dtype, device=device)
-        self.values_LRHSD = torch.zeros(shape, dtype=dtype, device=device)
-        self.lengths_R = torch.zeros(rows, dtype=torch.int64, device=device)
-        # the smear gate needs the embedding of the token before
-        self.previous_embedding_RC = torch.zeros(rows, width, dtype=dtype, device=device)
+        self.windows = [config.window(layer) for layer in range(config.depth)]
+        self.slots = [min(max_tokens, window + SLACK_TOKENS) for window in self.windows]
+        shapes = [(rows, config.num_kv_heads, slots, config.head_dim) for slots in self.slots]
+        self.keys_RHSD = [torch.zeros(shape, dtype=dtype, device=device) for shape in shapes]
+        self.values_RHSD = [torch.zeros(shape, dtype=dtype, device=device) for shape in shapes]
+        # the smear gate needs the token before, whichever that is after a truncation
+        self.tokens_RT = torch.zeros(rows, max_tokens, dtype=torch.int64, device=device)
+        self._lengths = [0] * rows
+        self._written = [0] * rows  # the length that a row had before it was truncated
+
+    def length(self, row: int) -> int:
+        """How many tokens the row holds."""
+        return self._lengths[row]
 
     def reset(self, rows_N: Tensor) -> None:
         """Forget the given rows, so that new prompts can use them."""
-        self.lengths_R[rows_N] = 0
+        for row in rows_N.tolist():
+            self._lengths[row] = self._written[row] = 0
 
-    def layer(self, layer: int, rows_N: Tensor) -> LayerCache:
-        """The view that attention of ``layer`` uses during one call."""
-        return LayerCache(self, layer, rows_N)
+    def truncate(self, row: int, tokens: int) -> bool:
+        """Keep only the first ``tokens`` of the row; False, nothing changed: a window has dropped some."""
+        if not self._holds(row, tokens):
+            return False
+        self._lengths[row] = tokens
+        return True
+
+    def copy(self, source: int, target: int, tokens: int) -> bool:
+        """Make row ``target`` hold the first ``tokens`` of ``source``; False, nothing changed: likewise."""
+        if not self._holds(source, tokens):
+            return False
+        written = self._written[source]
+        for tensor in (*self.keys_RHSD, *self.values_RHSD):
+            tensor[target, :, :written] = tensor[source, :, :written]
+        self.tokens_RT[target, :tokens] = self.tokens_RT[source, :tokens]
+        self._lengths[target], self._written[target] = tokens, written
+        return True
+
+    def _holds(self, row: int, tokens: int) -> bool:
+        """Whether the row still has all that a token after the first ``tokens`` can see."""
+        assert 0 <= tokens <= self._lengths[row], (tokens, self._lengths[row])
+        oldest = (self._written[row] - slots for slots in self.slots)
+        return all(
+            max(tokens - window, 0) >= first for window, first in zip(self.windows, oldest, strict=True)
+        )
+
+    def begin(self, tokens_NT: Tensor, rows_N: Tensor) -> Reading:
+        """Start reading T more tokens in each of the rows, after those they hold; ``end`` ends it."""
+        rows = rows_N.tolist()
+        starts, length = [self._lengths[row] for row in rows], tokens_NT.size(1)
+        assert max(starts) + length <= self.max_tokens, (starts, length, self.max_tokens)
+        device = tokens_NT.device
+        start_N = torch.tensor(starts, device=device)
+        position_NT = start_N[:, None] + torch.arange(length, device=device)
+        self.tokens_RT[rows_N[:, None], position_NT] = tokens_NT
+        return Reading(self, rows, rows_N, starts, start_N, position_NT)
+
+    def advance(self, rows: list[int], length: int) -> None:
+        """The rows hold ``length`` more tokens now, in every layer."""
+        for row in rows:
+            self._lengths[row] += length
+            self._written[row] = max(self._written[row], self._lengths[row])
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One call: the positions of its new tokens, and where each layer keeps them."""
+
+    cache: KVCache
+    rows: list[int]
+    rows_N: Tensor
+    starts: list[int]
+    start_N: Tensor
+    position_NT: Tensor
+
+    def previous_tokens_N(self) -> Tensor:
+        """The token before the new ones; of rows that were empty, any."""
+        return self.cache.tokens_RT[self.rows_N, self.start_N - 1]
+
+    def layer(self, layer: int) -> LayerCache:
+        """The view that attention of ``layer`` uses during this call."""
+        return LayerCache(self, layer)
+
+    def end(self) -> None:
+        """All layers have stored the new tokens."""
+        self.cache.advance(self.rows, self.position_NT.size(1))
 
 
 @dataclass(frozen=True)
 class LayerCache:
     """One layer's keys and values for the rows of one call."""
 
-    cache: KVCache
+    reading: Reading
     layer: int
-    rows_N: Tensor
 
-    def append(self, k_NHTD: Tensor, v_NHTD: Tensor, window: int) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Store T new tokens a row; return all keys, values and the visibility mask (N, 1, T, S) or None.
+    def append(self, k_NHTD: Tensor, v_NHTD: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Store T new tokens a row; return the keys and values that they may see, new ones included.
 
-        T > 1 is a prefill of empty rows, where plain causal attention over the new tokens is exact.
+        And the visibility mask (N, 1, T, keys), or None where it is the causal one.
         """
-        cache, length = self.cache, k_NHTD.size(2)
-        keys, values = cache.keys_LRHSD[self.layer], cache.values_LRHSD[self.layer]
-        if length > 1:
-            keys[self.rows_N, :, :length] = k_NHTD
-            values[self.rows_N, :, :length] = v_NHTD
-            return k_NHTD, v_NHTD, _prefill_mask(length, window, k_NHTD.device)
-        position_N = cache.lengths_R[self.rows_N]
-        keys[self.rows_N, :, position_N] = k_NHTD[:, :, 0]
-        values[self.rows_N, :, position_N] = v_NHTD[:, :, 0]
-        used = int(position_N.max()) + 1
-        back_NS = position_N[:, None] - torch.arange(used, device=position_N.device)[None, :]
-        mask = (back_NS >= 0) & (back_NS <= window)
-        return keys[self.rows_N, :, :used], values[self.rows_N, :, :used], mask[:, None, None, :]
+        cache, length = self.reading.cache, k_NHTD.size(2)
+        keys, values = cache.keys_RHSD[self.layer], cache.values_RHSD[self.layer]
+        if length == 1:
+            self._store(keys, k_NHTD)
+            self._store(values, v_NHTD)
+            used, mask = self._one_token_mask()
+            return keys[self.reading.rows_N, :, :used], values[self.reading.rows_N, :, :used], mask
+        # the new tokens may take the slots of what the first of them still sees
+        before = min(max(self.reading.starts), cache.windows[self.layer])
+        k, v = self._before(keys, before, k_NHTD), self._before(values, before, v_NHTD)
+        self._store(keys, k_NHTD)
+        self._store(values, v_NHTD)
+        return k, v, self._mask(before, length)
 
+    def _store(self, kept_RHSD: Tensor, new_NHTD: Tensor) -> None:
+        slots = kept_RHSD.size(2)
+        slot_NT = self.reading.position_NT[:, -slots:] % slots
+        kept_RHSD[self.reading.rows_N[:, None], :, slot_NT] = new_NHTD[:, :, -slots:].transpose(1, 2)
 
-def _prefill_mask(length: int, window: int, device: torch.device) -> Tensor | None:
-    if length <= window:
-        return None
-    position = torch.arange(length, device=device)
-    back = position[:, None] - position[None, :]
-    return (back >= 0) & (back <= window)
+    def _before(self, kept_RHSD: Tensor, before: int, new_NHTD: Tensor) -> Tensor:
+        """The new tokens behind the ``before`` ones before them."""
+        if not before:
+            return new_NHTD
+        back_P = torch.arange(-before, 0, device=new_NHTD.device)
+        slot_NP = (self.reading.start_N[:, None] + back_P) % kept_RHSD.size(2)
+        kept_NPHD = kept_RHSD[self.reading.rows_N[:, None], :, slot_NP]
+        return torch.cat((kept_NPHD.transpose(1, 2), new_NHTD), dim=2)
+
+    def _one_token_mask(self) -> tuple[int, Tensor]:
+        """How many slots are in use, and which of them the new token sees."""
+        cache, reading = self.reading.cache, self.reading
+        slots, window = cache.slots[self.layer], cache.windows[self.layer]
+        used = min(max(reading.starts) + 1, slots)
+        back_NS = (reading.start_N[:, None] - torch.arange(used, device=reading.start_N.device)) % slots
+        mask_NS = back_NS <= reading.start_N[:, None].clamp(max=window)
+        return used, mask_NS[:, None, None]
+
+    def _mask(self, before: int, length: int) -> Tensor | None:
+        window, device = self.reading.cache.windows[self.layer], self.reading.start_N.device
+        if not before and length <= window:
+            return None
+        key = torch.arange(before + length, device=device)
+        back_TK = torch.arange(before, before + length, device=device)[:, None] - key
+        seen_TK = (back_TK >= 0) & (back_TK <= window)
+        if not before:
+            return seen_TK
+        return (seen_TK & (key >= before - self.reading.start_N[:, None])[:, None])[:, None]

@@ -2,66 +2,69 @@
 
 from __future__ import annotations
 
-import functools
-from datetime import UTC, datetime
+import base64
+import hashlib
+import re
 from pathlib import Path
 
 from fastapi import APIRouter
-from fastapi.responses import HTMLResponse, Response
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from nanochat.report import formatting
+from nanochat.serve.artifact_pages import artifact_routes
 from nanochat.serve.catalog import Catalog
+from nanochat.serve.run_pages import run_routes
+from nanochat.serve.templating import page
+from nanochat.serve.tool_pages import tool_routes
+from nanochat.tokenizer import view_html
 
-_TEMPLATES = Path(__file__).parent / "templates"
-_NEWEST = 200
-# A report brings its style and pictures along. It was made from what others wrote: it gets no origin of ours.
-_REPORT = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-}
+__all__ = ["login_page", "page", "page_routes"]
 
-
-def page(name: str, status: int = 200, **values: object) -> HTMLResponse:
-    """A template, filled; everything in it is escaped."""
-    return HTMLResponse(_environment().get_template(name).render(values), status)
+_STATIC = Path(__file__).parent / "static"
+_TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 
 
 def page_routes(catalog: Catalog) -> APIRouter:
     """The pages over one catalog."""
-    routes = APIRouter()
-
-    @routes.get("/style.css")
-    def style() -> Response:
-        return Response((_TEMPLATES / "style.css").read_bytes(), media_type="text/css")
+    routes = APIRouter(include_in_schema=False)
 
     @routes.get("/")
-    def index() -> HTMLResponse:
-        return page("index.html", rows=catalog.artifacts(_NEWEST), most=_NEWEST)
+    def chat() -> HTMLResponse:
+        return page("chat.html")
 
-    @routes.get("/artifacts/{kind}/{name}")
-    def artifact(kind: str, name: str) -> HTMLResponse:
-        return page("artifact.html", artifact=catalog.artifact(f"{kind}/{name}"))
+    @routes.get("/login")
+    def login() -> HTMLResponse:
+        return login_page()
 
-    @routes.get("/artifacts/{kind}/{name}/{file}.html")
-    def report(kind: str, name: str, file: str) -> HTMLResponse:
-        return HTMLResponse(catalog.page(f"{kind}/{name}", f"{file}.html"), headers=_REPORT)
+    @routes.get("/static/{name}")
+    def static(name: str) -> Response:
+        return static_file(name)
 
+    @routes.get("/style.css")
+    def style() -> RedirectResponse:
+        return RedirectResponse("/static/style.css", 301)
+
+    for more in (artifact_routes, run_routes, tool_routes):
+        routes.include_router(more(catalog))
     return routes
 
 
-@functools.cache
-def _environment() -> Environment:
-    pages = Environment(loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined)
-    pages.filters.update(size=formatting.size, moment=moment_text, short=short)
-    return pages
+def login_page(status: int = 200, said: str = "") -> HTMLResponse:
+    """What asks for a key. It needs no other file: who has no key gets none. ``said``: what was wrong."""
+    answer = page("login.html", status, said=said)
+    (style,) = re.findall(rb"<style>(.*?)</style>", answer.body, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(style).digest()).decode()
+    answer.headers["Content-Security-Policy"] = (
+        f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; form-action 'self'; "
+        "base-uri 'none'; frame-ancestors 'none'"
+    )
+    return answer
 
 
-def moment_text(created: str) -> str:
-    """RFC 3339 as people read it: 2026-11-22 07:38 UTC."""
-    return f"{datetime.fromisoformat(created).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
-
-
-def short(value: object) -> str:
-    """A value with no more than six digits."""
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+def static_file(name: str) -> Response:
+    """A script, a style or a picture of ours; 404 for anything else."""
+    if name == "tokens.css":
+        return Response(view_html.STYLE, media_type="text/css")
+    path = next((path for path in _STATIC.iterdir() if path.name == name and path.suffix in _TYPES), None)
+    if path is None:
+        return page("error.html", 404, message=f"there is no file {name}", hint="")
+    return Response(path.read_bytes(), media_type=_TYPES[path.suffix])

@@ -227,9 +227,12 @@ class Browser:
         self._socket = connect(f"ws://127.0.0.1:{port[0]}{port[1]}", max_size=None)
         self._number = 0
         self._session: str | None = None
+        self._events: list[dict[str, Any]] = []
         target = self._send("Target.createTarget", url="about:blank")["targetId"]
         attached = self._send("Target.attachToTarget", targetId=target, flatten=True)
         self._session = attached["sessionId"]
+        for domain in ("Page", "Log", "Runtime"):
+            self._send(f"{domain}.enable")
 
     def open(self, address: str) -> None:
         self._send("Page.navigate", url=address)
@@ -263,6 +266,52 @@ class Browser:
         answer = self._send("Runtime.evaluate", expression=expression, returnByValue=True)
         return answer["result"].get("value")
 
+    def complaints(self) -> list[str]:
+        """What the console was told since one last asked: errors, and what a policy has forbidden."""
+        self.evaluate("0")  # what has happened by now is in front of the answer
+        said = []
+        for event in self._events:
+            params = event["params"]
+            if event["method"] == "Log.entryAdded" and params["entry"]["level"] in ("error", "warning"):
+                said.append(f"{params['entry']['text']} {params['entry'].get('url', '')}")
+            elif event["method"] == "Runtime.exceptionThrown":
+                said.append(json.dumps(params["exceptionDetails"])[:800])
+            elif event["method"] == "Runtime.consoleAPICalled" and params["type"] in ("error", "warning"):
+                said.append(json.dumps(params["args"])[:800])
+        self._events.clear()
+        return said
+
+    def looks(self, *, width: int = 1200, height: int = 900, dark: bool = False) -> None:
+        """The size of the window, and whether its person wants it dark."""
+        self._send(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=width < 600,
+        )
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self._send("Emulation.setEmulatedMedia", features=[scheme])
+
+    def types(self, text: str) -> None:
+        """Into whatever has the focus."""
+        self._send("Input.insertText", text=text)
+
+    def presses(self, key: str, *, ctrl: bool = False, shift: bool = False) -> None:
+        """One key."""
+        codes = {"Enter": 13, "Escape": 27, "Tab": 9}
+        text = {"text": "\r"} if key == "Enter" else {}
+        code = codes.get(key) or ord(key.upper())
+        for kind in ("keyDown", "keyUp"):
+            self._send(
+                "Input.dispatchKeyEvent", type=kind, key=key, windowsVirtualKeyCode=code,
+                modifiers=2 * ctrl + 8 * shift, **(text if kind == "keyDown" else {}),
+            )  # fmt: skip
+
+    def holds(self, expression: str) -> Any:
+        """Wait until the expression is true; its value."""
+        return self._until(lambda: self.evaluate(expression), expression)
+
     def screenshot(self, path: Path) -> None:
         path.write_bytes(base64.b64decode(self._send("Page.captureScreenshot", format="png")["data"]))
 
@@ -290,6 +339,8 @@ class Browser:
                 assert "error" not in answer, answer
                 result: dict[str, Any] = answer["result"]
                 return result
+            if "method" in answer:
+                self._events.append(answer)
 
 
 @pytest.fixture

@@ -85,18 +85,30 @@ def test_options_reach_the_sampling(cli: Cli) -> None:
         "0.7",
         "--top-k",
         "5",
+        "--top-p",
+        "0.9",
+        "--min-p",
+        "0.05",
+        "--repetition-penalty",
+        "1.1",
         "--max-tokens",
         "9",
         "--seed",
         "3",
     )
     ((_, options),) = Session.asked
-    assert options == {"max_tokens": 9, "sampling": Sampling(temperature=0.7, top_k=5), "seed": 3}
+    sampling = Sampling(temperature=0.7, top_k=5, top_p=0.9, min_p=0.05, repetition_penalty=1.1)
+    assert options == {"max_tokens": 9, "sampling": sampling, "seed": 3}
 
 
 @pytest.mark.parametrize(
-    "option", [("--temperature", "-1"), ("--top-k", "0"), ("--max-tokens", "0"), ("--seed", "x")]
-)
+    "option",
+    [
+        ("--temperature", "-1"), ("--temperature", "nan"), ("--top-k", "0"), ("--top-p", "0"),
+        ("--top-p", "1.1"), ("--min-p", "2"), ("--repetition-penalty", "0"), ("--max-tokens", "0"),
+        ("--seed", "x"),
+    ],
+)  # fmt: skip
 def test_an_option_out_of_range_is_refused(option: tuple[str, str], cli: Cli) -> None:
     assert option[0] in cli("chat", "base/demo", "-p", "x", *option, rc=2).err
     assert Session.opened == []

@@ -55,7 +55,7 @@ def test_what_no_longer_fits_is_forgotten_with_a_notice() -> None:
 
 
 def test_a_message_that_cannot_fit_and_an_empty_one_are_refused() -> None:
-    with pytest.raises(UsageError, match="cannot be continued"):
+    with pytest.raises(UsageError, match="the last message makes a prompt of 64 tokens"):
         list(session_saying(CALL, seq_len=50).ask("x" * 60))
     with pytest.raises(UsageError, match="empty message"):
         list(session_saying(CALL).ask("  "))

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from artifacts.errors import UsageError
-from nanochat.config.model import ModelConfig
 from nanochat.engine.generate import Engine
 from nanochat.engine.sampling import Sampling
 from nanochat.engine.turn import ToolCall
 from nanochat.model.gpt import GPT
 from tests.unit.nanochat.engine.scripted import ByteTokenizer, ScriptedModel, script
+from tests.unit.nanochat.engine.tiny import tiny_gpt
 
 ASKED = [1, 2, 3]
 CALL = script("<python_start>", "37+45", "<python_end>", "37 + 45 = 82.", "<assistant_end>")
@@ -111,18 +111,7 @@ def test_stream_says_what_generate_returns_and_never_half_a_character() -> None:
 
 @pytest.fixture(scope="module")
 def tiny() -> GPT:
-    """A random GPT over bytes whose logits are far enough apart to survive rounding."""
-    config = ModelConfig(
-        depth=3, width=32, num_heads=2, num_kv_heads=2, vocab_size=ByteTokenizer.vocab_size, seq_len=64
-    )
-    model = GPT(config)
-    model.init_weights(torch.Generator().manual_seed(1))
-    generator = torch.Generator().manual_seed(2)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim == 2:
-                parameter.normal_(0, 0.3, generator=generator)
-    return model
+    return tiny_gpt(seq_len=64)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nanochat.engine.sampling import GREEDY, Sampling, choose
+from nanochat.engine.sampling import GREEDY, Sampling, add_bias, choose, choose_each, penalise
 
 PROBS = (0.5, 0.3, 0.15, 0.05)
 LOGITS_1V = torch.tensor([PROBS]).log()
@@ -63,3 +63,71 @@ def test_the_largest_draw_never_reaches_a_token_of_probability_zero() -> None:
     logits_NV = torch.full((1, 1000), 0.1)
     logits_NV[0, 500:] = -torch.inf
     assert choose(logits_NV, Sampling(1.0), [1 - 2**-53])[0] < 500
+
+
+def test_min_p_cuts_what_is_far_below_the_likeliest() -> None:
+    assert close(shares(Sampling(1.0, min_p=0.29)), (0.5 / 0.95, 0.3 / 0.95, 0.15 / 0.95, 0))
+    assert close(shares(Sampling(1.0, min_p=0.31)), (0.625, 0.375, 0, 0))
+
+
+VOCAB = 600  # more than CANDIDATES
+SETTINGS = st.builds(
+    Sampling,
+    temperature=st.sampled_from([0.0, 0.3, 1.0, 3.0]),
+    top_k=st.none() | st.integers(1, VOCAB + 9),
+    top_p=st.sampled_from([0.1, 0.5, 0.9, 0.999, 1.0]),
+    min_p=st.sampled_from([0.0, 0.001, 0.1, 1.0]),
+)
+
+
+def logits_of(spreads: list[float]) -> torch.Tensor:
+    return torch.randn(len(spreads), VOCAB, generator=torch.Generator().manual_seed(3)) * torch.tensor(
+        spreads
+    ).unsqueeze(1)
+
+
+@settings(max_examples=40, deadline=None)
+@given(SETTINGS, st.sampled_from([0.1, 1.0, 4.0]))
+def test_choose_each_gives_each_token_the_share_that_choose_gives_it(
+    sampling: Sampling, spread: float
+) -> None:
+    n = 1000
+    logits_NV = logits_of([spread]).expand(n, -1)
+    draws = [(i + 0.5) / n for i in range(n)]
+    counts = (Counter(chosen(logits_NV, n, sampling, draws)) for chosen in (_each, _all))
+    each, alike = (torch.tensor([count[token] for token in range(VOCAB)]) for count in counts)
+    assert (each - alike).abs().max() <= 2
+
+
+def _each(logits_NV: torch.Tensor, n: int, sampling: Sampling, draws: list[float]) -> list[int]:
+    return choose_each(logits_NV, [sampling] * n, draws)
+
+
+def _all(logits_NV: torch.Tensor, n: int, sampling: Sampling, draws: list[float]) -> list[int]:
+    return choose(logits_NV, sampling, draws)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(SETTINGS, st.floats(0, 1, exclude_max=True)), min_size=1, max_size=8))
+def test_rows_of_different_settings_do_not_depend_on_each_other(rows: list[tuple[Sampling, float]]) -> None:
+    logits_NV = logits_of([0.2 + i for i in range(len(rows))])
+    together = choose_each(logits_NV, [sampling for sampling, _ in rows], [draw for _, draw in rows])
+    alone = [
+        choose_each(logits_NV[i : i + 1], [sampling], [draw])[0] for i, (sampling, draw) in enumerate(rows)
+    ]
+    assert together == alone
+
+
+def test_the_largest_draw_of_choose_each_stays_inside_too() -> None:
+    logits_NV = torch.full((1, 1000), 0.1)
+    logits_NV[0, 500:] = -torch.inf
+    for sampling in (Sampling(1.0), Sampling(1.0, top_p=0.9999), Sampling(1.0, top_k=700)):
+        assert choose_each(logits_NV, [sampling], [1 - 2**-53])[0] < 500
+
+
+def test_a_penalty_lowers_what_was_seen_and_a_bias_adds() -> None:
+    logits_V = torch.tensor([2.0, -2.0, 3.0, 1.0])
+    penalise(logits_V, {0, 1}, 2.0)
+    assert logits_V.tolist() == [1.0, -4.0, 3.0, 1.0]
+    add_bias(logits_V, {3: 10.0, 2: -1.0})
+    assert logits_V.tolist() == [1.0, -4.0, 2.0, 11.0]

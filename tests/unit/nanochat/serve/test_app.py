@@ -75,10 +75,10 @@ def test_what_an_artifact_says_stays_text(client: TestClient) -> None:
 
 
 def test_the_list_links_to_every_artifact(client: TestClient) -> None:
-    assert '<a href="/artifacts/base/demo@v2">' in client.get("/").text
+    assert '<a href="/artifacts/base/demo@v2">' in client.get("/artifacts").text
     empty = Fake()
     empty.rows = ()  # type: ignore[assignment]
-    assert "nanochat run tiny" in TestClient(create_app(empty)).get("/").text
+    assert "nanochat run tiny" in TestClient(create_app(empty)).get("/artifacts").text
 
 
 @pytest.mark.parametrize(("path", "status"), [("/artifacts/rl/x", 404), ("/artifacts/base/broken", 500)])
@@ -88,11 +88,11 @@ def test_an_error_is_a_page_that_says_what_to_do(client: TestClient, path: str, 
     assert re.search("did you mean base/demo|--force base", answer.text)
 
 
-def test_nothing_is_loaded_from_elsewhere_and_nothing_runs(client: TestClient) -> None:
-    for path in ("/", "/artifacts/base/demo@v2", "/artifacts/rl/x", "/healthz", "/style.css"):
+def test_nothing_is_loaded_from_elsewhere_and_nothing_inline_runs(client: TestClient) -> None:
+    for path in ("/", "/artifacts/base/demo@v2", "/artifacts/rl/x", "/healthz", "/static/style.css"):
         policy = client.get(path).headers["content-security-policy"]
-        assert "default-src 'none'" in policy
-        assert "script-src" not in policy
+        assert "default-src 'none'; script-src 'self'; style-src 'self'" in policy
+        assert "unsafe" not in policy
     assert "<script" not in client.get("/artifacts/base/demo@v2").text
 
 

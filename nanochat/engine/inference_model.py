@@ -1,0 +1,187 @@
+"""A GPT that only reads and writes tokens: the same function as ``nanochat.model.gpt.GPT``, made to be fast.
+
+What depends on a token alone is looked up instead of computed (its normalised embedding, its smear gate), all
+products with one input are one matrix, and the last layer and the head work for the last token only, since
+no other logits are asked for. Matrices are kept once, in the format that ``matrices.py`` names.
+
+Shapes: N rows of one call, T new tokens a row, M = N * T, C width, H query heads, G key-value heads,
+D head channels, S cached tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nanochat.engine.matrices import BYTES, Matrix, WeightFormat, activation_dtype, best_format, matrix
+from nanochat.model.attention import VALUE_GATE_CHANNELS, rotary_tables
+from nanochat.model.cost import parameters
+from nanochat.model.fused import EPS, norm
+from nanochat.model.gpt import GPT, SMEAR_CHANNELS, Block
+from nanochat.model.kv_cache import KVCache, LayerCache, Reading
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """One block. ``inputs`` gives queries, keys, values and value gates of all heads, side by side."""
+
+    inputs: Matrix
+    out: Matrix
+    up: Matrix
+    down: Matrix
+    value_table: Tensor | None
+    scale: float
+    skip: float
+
+
+class InferenceModel:
+    """A decoder (``nanochat.engine.generate.Decoder``) with weights of its own, taken from ``model``.
+
+    ``kept_as``: the number format of the matrices, by default the best of the machine.
+    """
+
+    @torch.no_grad()
+    def __init__(self, model: GPT, kept_as: WeightFormat | None = None) -> None:
+        self.config, self.device = model.config, model.device
+        self.kept_as: WeightFormat = kept_as or best_format(self.device)
+        self.dtype = activation_dtype(self.kept_as)
+        config = self.config
+        embedding_VC = norm(model.embedding.weight.to(self.dtype))
+        self._embedding_VC = embedding_VC
+        self._smear_V1: Tensor | None = None
+        if config.smear:
+            gate = torch.sigmoid(model.smear_gate(embedding_VC[:, :SMEAR_CHANNELS]))
+            self._smear_V1 = model.smear_scale.to(self.dtype) * gate
+        self._layers = [self._layer(model, block, i) for i, block in enumerate(model.blocks)]
+        self._backout = float(model.backout_scale) if config.backout else 0.0
+        # logits are capped by the sigmoid, four times as fast: tanh(y) = 2 sigmoid(2 y) - 1
+        self._head = matrix(model.head.weight[: config.vocab_size] * (2 / config.softcap), self.kept_as)
+        self._rotary = self._rotary_tables(config.seq_len)
+
+    def _layer(self, model: GPT, block: Block, number: int) -> _Layer:
+        config, attention = self.config, block.attention
+        parts = [attention.query.weight, attention.key.weight, attention.value.weight]
+        table = None
+        if attention.value_gate is not None:
+            table = model.value_embeddings[str(number)].weight.to(self.dtype)
+            parts.append(F.pad(attention.value_gate.weight, (0, config.width - VALUE_GATE_CHANNELS)))
+        scaled = config.residual_scalars
+        matrices = torch.cat(parts), attention.out.weight, block.mlp.up.weight, block.mlp.down.weight
+        inputs, out, up, down = (matrix(weight, self.kept_as) for weight in matrices)
+        return _Layer(
+            inputs, out, up, down, table,
+            float(model.residual_scale[number]) if scaled else 1.0,
+            float(model.skip_scale[number]) if scaled else 0.0,
+        )  # fmt: skip
+
+    @property
+    def bytes_a_step(self) -> int:
+        """Of all matrices: what one step of decoding reads, beside the cache."""
+        return parameters(self.config).multiplying * BYTES[self.kept_as]
+
+    def new_cache(self, rows: int, max_tokens: int) -> KVCache:
+        """An empty cache for decoding ``rows`` sequences of at most ``max_tokens``."""
+        return KVCache(self.config, rows, max_tokens, self.dtype, self.device)
+
+    def prefill(self, tokens_NT: Tensor, cache: KVCache, rows_N: Tensor) -> Tensor:
+        """Read T more tokens in each of the rows, after those they hold; logits (N, V) of the last token."""
+        with torch.no_grad():
+            return self._read(tokens_NT, cache, rows_N)
+
+    def decode(self, tokens_N: Tensor, cache: KVCache, rows_N: Tensor) -> Tensor:
+        """Read one more token in each of the rows; logits (N, V)."""
+        with torch.no_grad():
+            return self._read(tokens_N[:, None], cache, rows_N)
+
+    def _read(self, tokens_NT: Tensor, cache: KVCache, rows_N: Tensor) -> Tensor:
+        config, rows = self.config, len(tokens_NT)
+        reading = cache.begin(tokens_NT, rows_N)
+        x = x0 = self._embed(tokens_NT, reading)
+        rotary = self._rotary_of(reading)
+        middle = x
+        for number, layer in enumerate(self._layers):
+            if config.residual_scalars:
+                x = (x * layer.scale).add_(x0, alpha=layer.skip)
+            last = number == config.depth - 1
+            x = self._block(x, layer, rotary, reading.layer(number), tokens_NT, last)
+            if number == config.depth // 2:
+                middle = x
+        if config.backout:
+            x = x - self._backout * middle.view(rows, -1, config.width)[:, -1]
+        reading.end()
+        return self._head(_norm(x)).float().sigmoid_().mul_(2 * config.softcap).sub_(config.softcap)
+
+    def _embed(self, tokens_NT: Tensor, reading: Reading) -> Tensor:
+        """Embeddings (M, C), each with its share of the token before."""
+        x_NTC = F.embedding(tokens_NT, self._embedding_VC)
+        if self._smear_V1 is not None:
+            gate_NT1 = F.embedding(tokens_NT, self._smear_V1)
+            before_NT = reading.previous_tokens_N()[:, None]
+            if tokens_NT.size(1) > 1:
+                before_NT = torch.cat((before_NT, tokens_NT[:, :-1]), dim=1)
+            if 0 in reading.starts:
+                gate_NT1[:, 0] *= (reading.start_N > 0)[:, None]
+            x_NTC = torch.addcmul(x_NTC, gate_NT1, F.embedding(before_NT, self._embedding_VC))
+        return x_NTC.view(-1, self.config.width)
+
+    def _block(
+        self, x: Tensor, layer: _Layer, rotary: tuple[Tensor, Tensor], cache: LayerCache,
+        tokens_NT: Tensor, last: bool,
+    ) -> Tensor:  # fmt: skip
+        """The block's output (M, C); of the ``last`` layer, (N, C) for the last token of each row."""
+        config, (rows, length) = self.config, tokens_NT.shape
+        heads, groups, channels = config.num_heads, config.num_kv_heads, config.head_dim
+        inputs = layer.inputs(_norm(x)).view(rows, length, -1)
+        qk_NTHD = inputs[..., : (heads + groups) * channels].unflatten(-1, (-1, channels))
+        qk_NTHD = _rotate_and_norm(qk_NTHD, *rotary)
+        values_end = (heads + 2 * groups) * channels
+        v_NTGD = inputs[..., (heads + groups) * channels : values_end].unflatten(-1, (groups, channels))
+        if layer.value_table is not None:
+            gate = torch.sigmoid(inputs[..., values_end:]).unsqueeze(-1)
+            extra = F.embedding(tokens_NT, layer.value_table).view_as(v_NTGD)
+            v_NTGD = torch.addcmul(v_NTGD, gate, extra, value=3)
+        q_NHTD, k_NGTD = qk_NTHD[:, :, :heads].transpose(1, 2), qk_NTHD[:, :, heads:].transpose(1, 2)
+        if last and length > 1:
+            q_NHTD = q_NHTD[:, :, -1:]
+            x = x.view(rows, length, -1)[:, -1]
+        attended = _attend(q_NHTD, k_NGTD, v_NTGD.transpose(1, 2), cache)
+        x = x + layer.out(attended.transpose(1, 2).reshape(len(x), -1))
+        wide = layer.up(_norm(x)).relu_()
+        return x.add_(layer.down(wide.mul_(wide)))
+
+    def _rotary_of(self, reading: Reading) -> tuple[Tensor, Tensor]:
+        if (last := max(reading.starts) + reading.position_NT.size(1)) > len(self._rotary[0]):
+            self._rotary = self._rotary_tables(2 * last)
+        cos, sin = self._rotary
+        return cos[reading.position_NT].unsqueeze(2), sin[reading.position_NT].unsqueeze(2)
+
+    def _rotary_tables(self, length: int) -> tuple[Tensor, Tensor]:
+        """For whole heads: (cos, cos) and (sin, -sin), times the factor on normalised queries and keys."""
+        cos, sin = rotary_tables(length, self.config.head_dim, self.config.rope_base)
+        scale, options = self.config.qk_scale, {"dtype": self.dtype, "device": self.device}
+        return (
+            torch.cat((cos, cos), dim=-1).mul_(scale).to(**options),
+            torch.cat((sin, -sin), dim=-1).mul_(scale).to(**options),
+        )
+
+
+def _norm(x: Tensor) -> Tensor:
+    return F.rms_norm(x, x.shape[-1:], eps=EPS)
+
+
+def _rotate_and_norm(x_NTHD: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Norm and rotate; in either order the same, since a rotation changes no length."""
+    x_NTHD = _norm(x_NTHD)
+    return (x_NTHD * cos).addcmul_(x_NTHD.roll(x_NTHD.size(-1) // 2, -1), sin)
+
+
+def _attend(q_NHTD: Tensor, k_NGTD: Tensor, v_NGTD: Tensor, cache: LayerCache) -> Tensor:
+    grouped = q_NHTD.size(1) != k_NGTD.size(1)
+    k, v, mask = cache.append(k_NGTD, v_NGTD)
+    if mask is not None:
+        mask = mask[..., -q_NHTD.size(2) :, :]
+    causal = mask is None and q_NHTD.size(2) > 1
+    return F.scaled_dot_product_attention(q_NHTD, k, v, attn_mask=mask, is_causal=causal, enable_gqa=grouped)
