@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +114,7 @@ class StoreCatalog:
         found = _run(path, self._headlines()) if path else None
         if found is None:
             raise ResourceError(f"no run {id} on this machine", "the page of all runs lists them")
-        return Run(**{**vars(found), "url": self._run_url(found)})
+        return replace(found, url=self._run_url(found))
 
     def curves(self, ref: str) -> list[Curve]:
         """The curves in the records beside an artifact; nothing if it is gone, or none were kept."""
@@ -205,15 +206,10 @@ def _run(path: Path, about: Mapping[str, str]) -> Run | None:
     try:
         run = json.loads(path.read_text(encoding="utf-8"))
         stages = [
-            Stage(
-                stage["stage"],
-                stage["status"],
-                stage["artifact"],
-                stage["seconds"],
-                about.get(stage["artifact"], ""),
-            )
+            Stage(stage["stage"], stage["status"], stage["artifact"], stage["seconds"],
+                  about.get(stage["artifact"], ""))
             for stage in run["stages"]
-        ]
+        ]  # fmt: skip
         params = {name: value for name, value in run["params"].items() if value not in ("", [], {}, None)}
         return Run(path.stem, run["name"], run["started"], run["seconds"], stages, _dotted(params))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

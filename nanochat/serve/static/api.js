@@ -24,6 +24,7 @@ async function refused(answer) {
 
 export async function models() {
   const answer = await fetch("/v1/models");
+  if (answer.status === 404) return []; // this server has pages alone
   if (!answer.ok) throw await refused(answer);
   return (await answer.json()).data.filter((model) => model.nanochat?.chat !== false);
 }

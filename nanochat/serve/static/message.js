@@ -70,7 +70,7 @@ function buttons(node, { number, of }, actions) {
   if (node.finish === "writing") return bar;
   if (node.role === "user") bar.append(button("edit", "Edit", () => actions.edit(node)));
   else bar.append(button("again", node.error ? "Try again" : "Regenerate", () => actions.regenerate(node)));
-  const copy = button("copy", "Copy", () => copied(copy, textOf(node.parts)));
+  const copy = button("copy", "Copy", () => copied(copy, textOf(node.parts.filter((part) => part.type === "text"))));
   if (node.parts.length) bar.append(copy);
   if (node.role === "assistant") bar.append(...statistics(node.stats ?? {}));
   return bar;

@@ -116,10 +116,9 @@ export class Pane {
     if (this.running === running) this.running = null;
     clearTimeout(this.painting);
     this.painting = null;
-    if (this.state.tree === tree) {
-      this.draw();
-      this.down();
-    }
+    if (this.state.tree !== tree) return; // another chat is open
+    this.draw();
+    this.down();
     this.host.changed();
     this.host.say(node.error ?? (node.finish === "stopped" ? "Stopped." : "The answer is complete."));
   }

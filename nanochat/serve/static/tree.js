@@ -16,7 +16,8 @@ export class Tree {
     for (const node of data) {
       const parent = tree.nodes.get(node?.parent);
       const role = node?.role;
-      if (!parent || typeof node.id !== "string" || tree.nodes.has(node.id)) throw new Error("a turn has no place");
+      const isNew = /^[\w-]{1,40}$/.test(node?.id) && !tree.nodes.has(node.id);
+      if (!parent || !isNew) throw new Error("a turn has no place");
       const follows = role === "user" ? [ROOT, "assistant"] : role === "assistant" ? ["user"] : [];
       if (!follows.includes(parent.role)) throw new Error(`a turn of ${role} follows one of ${parent.role}`);
       tree.nodes.set(node.id, { ...cleaned(node), id: node.id, parent: node.parent, role, children: [], chosen: 0 });

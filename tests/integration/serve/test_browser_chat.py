@@ -205,21 +205,24 @@ def test_an_export_can_be_imported_and_anything_else_not(chat: Chat) -> None:
     chat.browser.evaluate("import('/static/storage.js').then(s => window.exported = s.exported(s.all())); 0")
     exported = chat.browser.holds("window.exported")
     assert json.loads(exported)["chats"][0]["title"] == "keep me"
-    chat.browser.evaluate("localStorage.clear()")
-    chat.open()
     upload(chat, exported)
     chat.browser.sees("Imported 1 chat.")
-    chat.browser.click(".chat-name", "keep me")
+    names = "[...document.querySelectorAll('.chat-name')].map(e => e.innerText)"
+    assert chat.browser.evaluate(names) == ["keep me", "keep me"], (
+        "under a name of its own, nothing is overwritten"
+    )
+    chat.browser.evaluate("document.querySelectorAll('.chat-name:not([aria-current])')[0].click()")
     assert (chat.says("user"), chat.says()) == (["keep me"], ["It is 82."])
-    hostile = json.loads(exported)
-    hostile["chats"][0]["panes"][0]["tree"][0]["parent"] = "nobody"
+    lost, named = json.loads(exported), json.loads(exported)
+    lost["chats"][0]["panes"][0]["tree"][0]["parent"] = "nobody"
+    named["chats"][0]["panes"][0]["tree"][0]["id"] = '"] script'
     for text, said in (
-        ("{", "it is no JSON"),
-        ("[]", "it is no export"),
-        (json.dumps(hostile), "a turn has no place"),
-    ):
+        ("{", "it is no JSON"), ("[]", "it is no export"),
+        (json.dumps(lost), "a turn has no place"), (json.dumps(named), "a turn has no place"),
+    ):  # fmt: skip
         upload(chat, text)
         chat.browser.sees(said)
+        chat.browser.click("#notice [aria-label=Close]")
 
 
 def upload(chat: Chat, text: str) -> None:

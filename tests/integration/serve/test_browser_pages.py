@@ -20,6 +20,7 @@ PAGES = {
     "evals": "/evals", "tokenizer": "/tokenizer?special=true&vocab=true", "calculator": "/calculator",
     "login": "/login",
 }  # fmt: skip
+LOADED = "document.readyState === 'complete'"  # scripts included
 LARGE, SMALL = (1200, 900), (320, 640)
 
 
@@ -103,13 +104,15 @@ def test_a_running_stage_keeps_itself_up_to_date(browser: Any, made: tuple[str, 
 def test_tokens_and_costs_follow_what_is_typed(browser: Any, made: tuple[str, MadeUpCatalog]) -> None:
     address, _ = made
     browser.open(f"{address}/tokenizer")
+    browser.holds(LOADED)
     browser.click("textarea")
     browser.evaluate("document.activeElement.select()")
     browser.types("<i>ab</i> é")
-    browser.sees("11 bytes")
+    browser.sees("12 bytes")
     assert browser.evaluate("document.querySelectorAll('#result i').length") == 0
     assert "text=" in browser.address
     browser.open(f"{address}/calculator")
+    browser.holds(f"location.pathname === '/calculator' && {LOADED}")
     browser.click("input[name=depth]")
     browser.types("20")
     browser.sees("Depth 20, width 1280")
@@ -122,8 +125,10 @@ def test_pages_do_without_scripts(browser: Any, made: tuple[str, MadeUpCatalog])
     browser._send("Emulation.setScriptExecutionDisabled", value=True)
     browser.open(f"{made[0]}/calculator")
     browser.sees("Compute")
+    browser.holds(LOADED)
     browser.click("input[name=depth]")
     browser.types("20")
+    browser.holds("document.querySelector('input[name=depth]').value === '20'")
     browser.presses("Enter")
     browser.sees("Depth 20, width 1280")
     browser.open(made[0])
