@@ -44,7 +44,7 @@ PLACES = [
     pytest.param("moto", id="s3-moto"),
     pytest.param("weed", id="s3-weed", marks=pytest.mark.needs("weed")),
 ]
-KEPT_SETTINGS = {"NANOCHAT_REQUIRE", "NANOCHAT_DATA_MIRROR"}
+KEPT_SETTINGS = {"NANOCHAT_REQUIRE", "NANOCHAT_DATA_MIRROR", "NANOCHAT_PEER", "NANOCHAT_PEER_PYTHON"}
 
 _home = pytest.StashKey[tempfile.TemporaryDirectory]()
 
