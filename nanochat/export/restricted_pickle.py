@@ -143,10 +143,8 @@ def _instructions(data: bytes, where: str) -> Iterator[tuple[str, Any]]:
     try:
         for opcode, argument, _ in pickletools.genops(data):
             yield opcode.name, argument
-    except DataError:
-        raise
-    except Exception as error:  # whatever pickletools meets in bytes that are none
-        raise DataError(f"{where} is no readable pickle: {str(error).splitlines()[0]:.80}", SAFE) from None
+    except Exception as error:  # pickletools meets bytes that are no pickle in many ways
+        raise DataError(f"{where} is no readable pickle: {type(error).__name__}", SAFE) from None
 
 
 def _forbidden(where: str, name: str) -> DataError:

@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from artifacts.errors import DataError, ResourceError
+from artifacts.atomic import disk_errors
+from artifacts.errors import DataError, NanochatError, ResourceError
 from nanochat.export.restricted_pickle import MAX_PICKLE_BYTES, SAFE, check
 
 GLOBALS = frozenset(
@@ -29,7 +30,8 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     try:
         found = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
     except Exception as error:  # its own unpickler refuses in many ways
-        raise DataError(f"{path.name}: torch cannot read it: {str(error).splitlines()[0]:.100}") from None
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise DataError(f"{path.name}: torch cannot read it: {reason:.100}") from None
     if not isinstance(found, dict):
         raise DataError(f"{path.name} holds a {type(found).__name__}, not tensors by name")
     for name, tensor in found.items():
@@ -41,7 +43,7 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
 def _check_file(path: Path) -> None:
     """A zip of the members that torch.save writes, not compressed, whose pickle asks for tensors alone."""
     try:
-        with path.open("rb") as file:
+        with disk_errors(path), path.open("rb") as file:
             magic = file.read(len(_MAGIC))
         if magic != _MAGIC:
             raise DataError(f"{path.name} is no zip file of torch.save", SAFE)
@@ -52,8 +54,10 @@ def _check_file(path: Path) -> None:
             data = archive.read(inside)
     except FileNotFoundError:
         raise ResourceError(f"{path}: no such file") from None
-    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
-        raise DataError(f"{path.name} is a damaged zip file: {error!s:.80}", SAFE) from None
+    except NanochatError:
+        raise
+    except Exception as error:  # zipfile meets bytes that are no zip in many ways
+        raise DataError(f"{path.name} is a damaged zip file: {type(error).__name__}", SAFE) from None
     check(data, GLOBALS, path.name)
 
 

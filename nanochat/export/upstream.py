@@ -71,11 +71,8 @@ def find(folder: Path, step: int | None = None, tokenizer: Path | None = None) -
         wanted = "no model_*.pt" if step is None else f"no checkpoint of step {step}"
         known = ", ".join(map(str, sorted(steps))) or "none"
         raise ResourceError(f"{folder}: {wanted}", f"steps that are there: {known}")
-    places = (
-        [tokenizer]
-        if tokenizer
-        else [folder / TOKENIZER, folder.resolve().parents[1] / "tokenizer" / TOKENIZER]
-    )
+    kept = folder.resolve().parent.parent / "tokenizer" / TOKENIZER
+    places = [tokenizer] if tokenizer else [folder / TOKENIZER, kept]
     found = next((place for place in places if place.is_file()), None)
     meta = folder / f"meta_{steps[step]}.json"
     if found is None:
@@ -135,9 +132,7 @@ def read_tokenizer(path: Path) -> Tokenizer:
     if sorted(tokens) != list(range(len(ranks))):
         raise DataError(f"{path.name}: its ranks are not 0, 1, 2 … for bytes")
     if special != {token: id_ for id_, token in enumerate(SPECIAL_TOKENS, len(ranks))}:
-        raise DataError(
-            f"{path.name}: its special tokens are {special!r:.60}, not nanochat's nine at the end"
-        )
+        raise DataError(f"{path.name}: its special tokens are not nanochat's nine, after the others")
     try:
         return Tokenizer(tuple(tokens[rank] for rank in range(len(ranks))), pattern)
     except ValueError as error:

@@ -63,7 +63,7 @@ def theirs(tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> An
 
 
 @given(messages=conversations())
-@settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=300)
+@settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=100)
 def test_it_renders_what_we_render(messages: list[Any], tokenizer: Tokenizer, theirs: Any) -> None:
     whole = theirs.apply_chat_template(messages, return_dict=False)
     assert whole == render_conversation(tokenizer, {"messages": messages})[0]

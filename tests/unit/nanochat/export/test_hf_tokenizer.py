@@ -27,7 +27,7 @@ texts = (
     st.one_of(st.text(), st.lists(st.sampled_from(NASTY)).map("".join))
     .filter(lambda text: BREAK not in text and BORDER not in text)
 )  # fmt: skip
-property_test = settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=300)
+property_test = settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=100)
 
 
 @pytest.fixture(scope="module")

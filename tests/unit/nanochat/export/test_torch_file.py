@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import pickle
 import struct
+import tempfile
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
@@ -13,6 +15,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from artifacts.errors import DataError, ResourceError
 from nanochat.export.torch_file import load_tensors
@@ -168,3 +172,19 @@ def test_the_entry_of_another_name_is_not_taken(saved: Callable[..., Path]) -> N
     path.write_bytes(data)
     assert struct.unpack_from("<I", data)[0] == 0x04034B50
     refused(path)
+
+
+@given(changes=st.lists(st.tuples(st.integers(0, 10**6), st.binary(min_size=1, max_size=4)), max_size=3))
+@settings(deadline=None, max_examples=200)
+def test_any_damage_is_tensors_or_one_line(changes: list[tuple[int, bytes]]) -> None:
+    buffer = io.BytesIO()
+    torch.save(TENSORS, buffer)
+    data = bytearray(buffer.getvalue())
+    for at, part in changes:
+        at %= len(data)
+        data[at : at + len(part)] = part
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "model.pt")
+        path.write_bytes(data)
+        with contextlib.suppress(DataError):
+            load_tensors(path)

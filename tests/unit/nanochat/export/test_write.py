@@ -66,11 +66,8 @@ def test_each_format_has_its_files_and_a_readme_that_works(
     assert text.startswith("# sft/demo@v1\n")
     assert ("trust_remote_code=True" in text) == bool(code)
     (program,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    environment = {
-        "HF_HUB_OFFLINE": "1", "HOME": str(tmp_path), "HF_HOME": str(tmp_path / "hub"), "OMP_NUM_THREADS": "1"
-    }  # fmt: skip
     subprocess.run(
-        [sys.executable, "-c", program.replace("FOLDER", ".")], cwd=tmp_path / "made", env=environment,
+        [sys.executable, "-c", program.replace("FOLDER", ".")], cwd=tmp_path / "made",
         check=True, capture_output=True,
     )  # fmt: skip
 
