@@ -44,7 +44,7 @@ PLACES = [
     pytest.param("moto", id="s3-moto"),
     pytest.param("weed", id="s3-weed", marks=pytest.mark.needs("weed")),
 ]
-KEPT_SETTINGS = {"NANOCHAT_REQUIRE", "NANOCHAT_DATA_MIRROR"}
+KEPT_SETTINGS = {"NANOCHAT_REQUIRE", "NANOCHAT_DATA_MIRROR", "NANOCHAT_PEER", "NANOCHAT_PEER_PYTHON"}
 
 _home = pytest.StashKey[tempfile.TemporaryDirectory]()
 
@@ -59,7 +59,8 @@ def pytest_configure(config: pytest.Config) -> None:
         NANOCHAT_HOME=str(home / "nanochat"), PREFECT_HOME=str(home / "prefect"),
         PREFECT_PROFILES_PATH=str(home / "prefect" / "profiles.toml"),
         AWS_EC2_METADATA_DISABLED="true", AWS_CONFIG_FILE=os.devnull, AWS_SHARED_CREDENTIALS_FILE=os.devnull,
-        MPLCONFIGDIR=str(home / "matplotlib"), DO_NOT_TRACK="1", PREFECT_SERVER_ANALYTICS_ENABLED="false",
+        MPLCONFIGDIR=str(home / "matplotlib"), HF_HOME=str(home / "huggingface"), HF_HUB_OFFLINE="1",
+        DO_NOT_TRACK="1", PREFECT_SERVER_ANALYTICS_ENABLED="false",
     )  # fmt: skip
     if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):
         # With more threads than cores, OpenMP's spin: it takes two to four times as long.

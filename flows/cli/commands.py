@@ -12,6 +12,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "chat": ("flows.cli.chat:chat", "Talk to a model."),
     "serve": ("flows.cli.serve:serve", "Answer in the browser and over OpenAI's API."),
     "eval": ("flows.cli.evaluate:evaluate", "Evaluate a model."),
+    "export": ("flows.cli.export:export", "Write a model or tokenizer for transformers or tiktoken."),
+    "import": ("flows.cli.import_model:import_model", "Store a checkpoint that nanochat made."),
     "metrics": ("flows.cli.metrics:metrics", "Show the newest results, or ask anything in SQL."),
     "up": ("flows.cli.up:up", "Start a Prefect server, workers and the web app on this machine."),
     "down": ("flows.cli.up:down", "Stop what nanochat up started."),

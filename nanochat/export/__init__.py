@@ -1,0 +1,1 @@
+"""Models on their way elsewhere, and those of nanochat on their way here."""

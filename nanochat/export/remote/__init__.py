@@ -1,0 +1,1 @@
+"""Modules that ``nanochat export`` puts beside a model. They use transformers and torch alone."""
