@@ -10,7 +10,9 @@ D head channels, S cached tokens, V vocabulary.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -58,7 +60,8 @@ class InferenceModel:
         self._layers = [self._layer(model, block, i) for i, block in enumerate(model.blocks)]
         self._backout = float(model.backout_scale) if config.backout else 0.0
         # logits are capped by the sigmoid, four times as fast: tanh(y) = 2 sigmoid(2 y) - 1
-        self._head = matrix(model.head.weight[: config.vocab_size] * (2 / config.softcap), self.kept_as)
+        head_scale = 2 / config.softcap * config.width**0.5
+        self._head = matrix(model.head.weight[: config.vocab_size] * head_scale, self.kept_as)
         self._rotary = self._rotary_tables(config.seq_len)
 
     def _layer(self, model: GPT, block: Block, number: int) -> _Layer:
@@ -70,7 +73,10 @@ class InferenceModel:
             parts.append(F.pad(attention.value_gate.weight, (0, config.width - VALUE_GATE_CHANNELS)))
         scaled = config.residual_scalars
         matrices = torch.cat(parts), attention.out.weight, block.mlp.up.weight, block.mlp.down.weight
-        inputs, out, up, down = (matrix(weight, self.kept_as) for weight in matrices)
+        factors = config.width**0.5, 1.0, config.width**0.5, 1.0  # what ``_unit`` leaves out of the norm
+        inputs, out, up, down = (
+            matrix(weight * factor, self.kept_as) for weight, factor in zip(matrices, factors, strict=True)
+        )
         return _Layer(
             inputs, out, up, down, table,
             float(model.residual_scale[number]) if scaled else 1.0,
@@ -112,7 +118,7 @@ class InferenceModel:
         if config.backout:
             x = x - self._backout * middle.view(rows, -1, config.width)[:, -1]
         reading.end()
-        return self._head(_norm(x)).float().sigmoid_().mul_(2 * config.softcap).sub_(config.softcap)
+        return self._head(_unit(x)).float().sigmoid_().mul_(2 * config.softcap).sub_(config.softcap)
 
     def _embed(self, tokens_NT: Tensor, reading: Reading) -> Tensor:
         """Embeddings (M, C), each with its share of the token before."""
@@ -134,7 +140,7 @@ class InferenceModel:
         """The block's output (M, C); of the ``last`` layer, (N, C) for the last token of each row."""
         config, (rows, length) = self.config, tokens_NT.shape
         heads, groups, channels = config.num_heads, config.num_kv_heads, config.head_dim
-        inputs = layer.inputs(_norm(x)).view(rows, length, -1)
+        inputs = layer.inputs(_unit(x)).view(rows, length, -1)
         qk_NTHD = inputs[..., : (heads + groups) * channels].unflatten(-1, (-1, channels))
         qk_NTHD = _rotate_and_norm(qk_NTHD, *rotary)
         values_end = (heads + 2 * groups) * channels
@@ -149,7 +155,7 @@ class InferenceModel:
             x = x.view(rows, length, -1)[:, -1]
         attended = _attend(q_NHTD, k_NGTD, v_NTGD.transpose(1, 2), cache)
         x = x + layer.out(attended.transpose(1, 2).reshape(len(x), -1))
-        wide = layer.up(_norm(x)).relu_()
+        wide = layer.up(_unit(x)).relu_()
         return x.add_(layer.down(wide.mul_(wide)))
 
     def _rotary_of(self, reading: Reading) -> tuple[Tensor, Tensor]:
@@ -159,22 +165,34 @@ class InferenceModel:
         return cos[reading.position_NT].unsqueeze(2), sin[reading.position_NT].unsqueeze(2)
 
     def _rotary_tables(self, length: int) -> tuple[Tensor, Tensor]:
-        """For whole heads: (cos, cos) and (sin, -sin), times the factor on normalised queries and keys."""
+        """For whole heads: (cos, cos) and (sin, -sin), times the factors on unit queries and keys."""
         cos, sin = rotary_tables(length, self.config.head_dim, self.config.rope_base)
-        scale, options = self.config.qk_scale, {"dtype": self.dtype, "device": self.device}
+        scale = self.config.qk_scale * self.config.head_dim**0.5
+        options: Any = {"dtype": self.dtype, "device": self.device}
         return (
             torch.cat((cos, cos), dim=-1).mul_(scale).to(**options),
             torch.cat((sin, -sin), dim=-1).mul_(scale).to(**options),
         )
 
 
-def _norm(x: Tensor) -> Tensor:
-    return F.rms_norm(x, x.shape[-1:], eps=EPS)
+def _unit(x: Tensor) -> Tensor:
+    """RMSNorm over the last dimension, less the factor sqrt(size), which the next matrix has.
+
+    Three small operations instead of five, and the same as ``fused.norm`` in exact arithmetic.
+    """
+    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+    return (x / torch.hypot(length, _least(x.size(-1), x.device))).to(x.dtype)
+
+
+@functools.cache
+def _least(size: int, device: torch.device) -> Tensor:
+    """sqrt(size * EPS): the length that is added, at a right angle."""
+    return torch.full((), (size * EPS) ** 0.5, device=device)
 
 
 def _rotate_and_norm(x_NTHD: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Norm and rotate; in either order the same, since a rotation changes no length."""
-    x_NTHD = _norm(x_NTHD)
+    x_NTHD = _unit(x_NTHD)
     return (x_NTHD * cos).addcmul_(x_NTHD.roll(x_NTHD.size(-1) // 2, -1), sin)
 
 

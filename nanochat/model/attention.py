@@ -83,6 +83,6 @@ class CausalSelfAttention(nn.Module):
             k, v, mask = cache.append(k, v)
             grouped = config.num_kv_heads != config.num_heads
             y_BHTD = F.scaled_dot_product_attention(
-                q, k, v, attn_mask=mask, is_causal=mask is None, enable_gqa=grouped
+                q, k, v, attn_mask=mask, is_causal=mask is None and length > 1, enable_gqa=grouped
             )
         return self.out(y_BHTD.transpose(1, 2).reshape(rows, length, config.width))

@@ -9,7 +9,8 @@ S slots of a layer, D head channels.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -100,6 +101,18 @@ class Reading:
     starts: list[int]
     start_N: Tensor
     position_NT: Tensor
+    masks: dict[tuple[int, int], Tensor] = field(default_factory=dict)  # of layers with equal windows
+
+    @functools.cached_property
+    def neighbours(self) -> slice | None:
+        """The rows as a slice, which needs no copy, where they lie side by side."""
+        first, last = self.rows[0], self.rows[-1] + 1
+        return slice(first, last) if self.rows == list(range(first, last)) else None
+
+    @functools.cached_property
+    def aligned(self) -> bool:
+        """Whether all rows hold the same number of tokens."""
+        return min(self.starts) == max(self.starts)
 
     def previous_tokens_N(self) -> Tensor:
         """The token before the new ones; of rows that were empty, any."""
@@ -124,15 +137,15 @@ class LayerCache:
     def append(self, k_NHTD: Tensor, v_NHTD: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Store T new tokens a row; return the keys and values that they may see, new ones included.
 
-        And the visibility mask (N, 1, T, keys), or None where it is the causal one.
+        And the visibility mask (N, 1, T, keys), or None where it is the causal one; one token sees all of them.
         """
         cache, length = self.reading.cache, k_NHTD.size(2)
         keys, values = cache.keys_RHSD[self.layer], cache.values_RHSD[self.layer]
         if length == 1:
             self._store(keys, k_NHTD)
             self._store(values, v_NHTD)
-            used, mask = self._one_token_mask()
-            return keys[self.reading.rows_N, :, :used], values[self.reading.rows_N, :, :used], mask
+            used = min(max(self.reading.starts) + 1, keys.size(2))
+            return self._used(keys, used), self._used(values, used), self._one_token_mask(used)
         # the new tokens may take the slots of what the first of them still sees
         before = min(max(self.reading.starts), cache.windows[self.layer])
         k, v = self._before(keys, before, k_NHTD), self._before(values, before, v_NHTD)
@@ -141,9 +154,16 @@ class LayerCache:
         return k, v, self._mask(before, length)
 
     def _store(self, kept_RHSD: Tensor, new_NHTD: Tensor) -> None:
-        slots = kept_RHSD.size(2)
-        slot_NT = self.reading.position_NT[:, -slots:] % slots
-        kept_RHSD[self.reading.rows_N[:, None], :, slot_NT] = new_NHTD[:, :, -slots:].transpose(1, 2)
+        reading, slots = self.reading, kept_RHSD.size(2)
+        if new_NHTD.size(2) == 1 and reading.neighbours and reading.aligned:
+            kept_RHSD[reading.neighbours, :, reading.starts[0] % slots] = new_NHTD[:, :, 0]
+            return
+        slot_NT = reading.position_NT[:, -slots:] % slots
+        kept_RHSD[reading.rows_N[:, None], :, slot_NT] = new_NHTD[:, :, -slots:].transpose(1, 2)
+
+    def _used(self, kept_RHSD: Tensor, used: int) -> Tensor:
+        rows = self.reading.neighbours
+        return kept_RHSD[rows if rows else self.reading.rows_N, :, :used]
 
     def _before(self, kept_RHSD: Tensor, before: int, new_NHTD: Tensor) -> Tensor:
         """The new tokens behind the ``before`` ones before them."""
@@ -154,14 +174,17 @@ class LayerCache:
         kept_NPHD = kept_RHSD[self.reading.rows_N[:, None], :, slot_NP]
         return torch.cat((kept_NPHD.transpose(1, 2), new_NHTD), dim=2)
 
-    def _one_token_mask(self) -> tuple[int, Tensor]:
-        """How many slots are in use, and which of them the new token sees."""
+    def _one_token_mask(self, used: int) -> Tensor | None:
+        """Which of the ``used`` slots the new token sees; None for all of them."""
         cache, reading = self.reading.cache, self.reading
         slots, window = cache.slots[self.layer], cache.windows[self.layer]
-        used = min(max(reading.starts) + 1, slots)
-        back_NS = (reading.start_N[:, None] - torch.arange(used, device=reading.start_N.device)) % slots
-        mask_NS = back_NS <= reading.start_N[:, None].clamp(max=window)
-        return used, mask_NS[:, None, None]
+        if reading.aligned and used <= window + 1 and reading.starts[0] < slots:
+            return None
+        if (slots, window) not in reading.masks:
+            back_NS = (reading.start_N[:, None] - torch.arange(used, device=reading.start_N.device)) % slots
+            mask_NS = back_NS <= reading.start_N[:, None].clamp(max=window)
+            reading.masks[slots, window] = mask_NS[:, None, None]
+        return reading.masks[slots, window]
 
     def _mask(self, before: int, length: int) -> Tensor | None:
         window, device = self.reading.cache.windows[self.layer], self.reading.start_N.device
