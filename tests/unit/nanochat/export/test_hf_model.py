@@ -90,6 +90,17 @@ def test_it_generates_what_we_would(dials: dict[str, Any], loaded: Callable[...,
     assert torch.equal(*beams)
 
 
+@torch.no_grad()
+def test_padding_on_the_left_changes_nothing(loaded: Callable[..., Any]) -> None:
+    ours, theirs = loaded()
+    tokens = torch.randint(0, 300, (1, 200))
+    padded = torch.cat((tokens[:, :7], tokens), dim=1)
+    mask = torch.ones_like(padded)
+    mask[:, :7] = 0
+    found = theirs(padded, attention_mask=mask).logits[:, 7:]
+    assert (ours(tokens) - found).abs().max() <= 1e-4
+
+
 def test_a_cache_without_the_token_before_is_refused(loaded: Callable[..., Any]) -> None:
     _, theirs = loaded()
     cache, following = theirs(torch.randint(0, 300, (1, 4)), use_cache=True).cache, torch.ones(1, 1).long()
