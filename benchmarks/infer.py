@@ -11,8 +11,6 @@ prefill    tokens of a prompt over the time to the first new token (TTFT)
 decode_b1  tokens a second of one row after the first token; TPOT, the milliseconds between two of them; and
            the share of the bandwidth of memory that reading the matrices once a token takes
 decode_b16 the same of 16 rows that go on from one prompt
-at_once    tokens a second of 16 different prompts: ours one after the other and at once, nanochat's one after
-           the other
 """
 
 from __future__ import annotations

@@ -137,7 +137,8 @@ class LayerCache:
     def append(self, k_NHTD: Tensor, v_NHTD: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Store T new tokens a row; return the keys and values that they may see, new ones included.
 
-        And the visibility mask (N, 1, T, keys), or None where it is the causal one; one token sees all of them.
+        And the visibility mask (N, 1, T, keys), or None where it is the causal one.
+        A single new token sees all keys then.
         """
         cache, length = self.reading.cache, k_NHTD.size(2)
         keys, values = cache.keys_RHSD[self.layer], cache.values_RHSD[self.layer]
