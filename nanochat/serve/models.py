@@ -67,18 +67,19 @@ class Opened:
     context_tokens: int
 
 
-Open = Callable[[Path, int], Opened]  # folder, slots
+Open = Callable[[Path, ServeSettings], Opened]
 
 
-def open_folder(folder: Path, slots: int) -> Opened:
-    """The model of a folder, ready to answer."""
+def open_folder(folder: Path, settings: ServeSettings) -> Opened:
+    """The model of a folder, ready to answer; on the GPU, where there is one."""
     from nanochat.engine.inference_model import InferenceModel
     from nanochat.engine.model_folder import open_model
     from nanochat.engine.scheduler import Scheduler
+    from nanochat.train.setup import resolve_device
 
-    model, tokenizer = open_model(folder)
-    scheduler = Scheduler(InferenceModel(model), tokenizer, slots=slots)
-    return Opened(tokenizer, scheduler, model.config.seq_len)
+    model, tokenizer = open_model(folder, resolve_device())
+    fast = InferenceModel(model, settings.weights)
+    return Opened(tokenizer, Scheduler(fast, tokenizer, slots=settings.slots), model.config.seq_len)
 
 
 class LoadedModel:
@@ -204,7 +205,7 @@ class ModelPool:
             ModelEntry(ref, (), 0, chat=not ref.startswith(f"{BASE}/")),
         )
         try:
-            opened = await asyncio.to_thread(self._open, folder, self.settings.slots)
+            opened = await asyncio.to_thread(self._open, folder, self.settings)
         except NanochatError as error:
             raise ApiError(500, f"{ref} cannot be loaded: {error}"[:500], code="model_broken") from None
         self._loaded[ref] = model = LoadedModel(entry, opened, self.settings)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -37,6 +37,9 @@ class ServeSettings(BaseSettings):
     queue: int = Field(default=64, ge=0, description="Requests of one model that may wait for a slot.")
     queue_wait_s: Seconds = Field(default=10.0, description="How long one may wait before it is refused.")
     request_s: Seconds = Field(default=60.0, description="After so long an answer ends where it is.")
+    weights: Literal["float32", "float16", "bfloat16", "int8"] | None = Field(
+        default=None, description="How matrices are kept; default: the fastest format of the machine."
+    )
     models: Count = Field(default=3, description="Models in memory at once.")
     idle_s: Seconds = Field(default=600.0, description="A model that nobody asked for so long is dropped.")
     drain_s: Seconds = Field(default=30.0, description="What an answer has to end in after SIGTERM.")

@@ -166,8 +166,8 @@ def echo(start: Callable[..., Live]) -> Callable[..., Live]:
     """``echo(step_s=0.02, slots=2)``: a server over a real scheduler whose model repeats the user."""
 
     def make(step_s: float = 0.0, wrap: Callable[[FastAPI], Any] = lambda app: app, **settings: Any) -> Live:
-        def opener(folder: Path, slots: int) -> Opened:
-            return Opened(BYTES, Scheduler(EchoModel(step_s), BYTES, slots=slots), CONTEXT)  # type: ignore[arg-type]
+        def opener(folder: Path, settings: ServeSettings) -> Opened:
+            return Opened(BYTES, Scheduler(EchoModel(step_s), BYTES, slots=settings.slots), CONTEXT)  # type: ignore[arg-type]
 
         made = ServeSettings(**{"requests_per_minute": 0, **settings})
         return start(ModelPool(Source(), made, opener=opener), wrap)

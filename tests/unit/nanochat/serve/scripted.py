@@ -135,7 +135,7 @@ class Setup:
         self.source = source or Source()
         self.settings = ServeSettings(**{"requests_per_minute": 0, **settings})
 
-        def opener(folder: Path, slots: int) -> Opened:
+        def opener(folder: Path, settings: ServeSettings) -> Opened:
             time.sleep(load_s)
             self.schedulers.append(ScriptedScheduler(script, step_s))
             return Opened(BYTES, self.schedulers[-1], context_tokens)

@@ -99,7 +99,7 @@ def test_what_is_not_there(ref: str, status: int) -> None:
 def test_a_model_that_is_broken_is_said_to_be_and_tried_again() -> None:
     setup, tries = Setup(), []
 
-    def opener(folder: object, slots: int) -> object:
+    def opener(folder: object, settings: object) -> object:
         tries.append(folder)
         raise DataError("config.json is damaged", "rebuild the model")
 
