@@ -40,15 +40,15 @@ def prompts(count: int, length: int, vocab_size: int) -> list[list[int]]:
     return [[random.randrange(vocab_size) for _ in range(length)] for _ in range(count)]
 
 
-def start_sides(work: Path, formats: list[str]) -> tuple[dict[str, Side], str]:
+def start_sides(work: Path, formats: list[str], counts: list[int]) -> tuple[dict[str, Side], str]:
     """All processes by name, and why the peer is absent, if it is."""
     sides = {
         f"ours {kept_as} {threads}": start_ours(work, kept_as, threads)
         for kept_as in formats
-        for threads in THREADS
+        for threads in counts
     }
     for dtype in DTYPES:
-        for threads in THREADS:
+        for threads in counts:
             side = start_peer(work, dtype, threads)
             if isinstance(side, str):
                 return sides, side
@@ -146,7 +146,7 @@ def measure(work: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     write_model(work, shape)
     formats = arguments.formats or list(formats_of(torch.device("cpu")))
     before = machine()
-    sides, why = start_sides(work, formats)
+    sides, why = start_sides(work, formats, arguments.threads)
 
     def ask(name: str, question: Any) -> Any:
         return sides[name].ask(json.dumps(question))
@@ -169,6 +169,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=128, help="to decode")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--formats", nargs="*", help="of our matrices (default: all of this machine)")
+    parser.add_argument("--threads", nargs="*", type=int, default=THREADS, help="of every side, each in turn")
     parser.add_argument("--into", type=Path, help="write the JSON there too")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR")) as folder:

@@ -14,7 +14,7 @@ from typing import Any
 
 from loader import ROOT, Side, peer_command
 
-THREADS = (1, 2)
+THREADS = [1, 2]
 DTYPES = ("float32", "bfloat16")
 
 
