@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import os
+import queue
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +75,39 @@ def read_bandwidth(rounds: int = 7) -> float:
     return best
 
 
+class NoSpecials:
+    """A tokenizer without text, whose special tokens no answer has, so that each is as long as asked for."""
+
+    def __init__(self, vocab_size: int) -> None:
+        self.vocab_size = vocab_size
+
+    def special(self, _: str) -> int:
+        return self.vocab_size
+
+    def decode_bytes(self, ids: Sequence[int]) -> bytes:
+        return b"." * len(ids)
+
+
+def answer_at_once(fast: Any, asked: dict[str, Any]) -> dict[str, Any]:
+    """All prompts to the scheduler, with a slot for each; when the last answer was whole."""
+    from nanochat.engine.request import Event, Finish, Request
+    from nanochat.engine.scheduler import Scheduler
+
+    prompts, heard = asked["prompts"], queue.Queue[Event]()
+    tokenizer: Any = NoSpecials(fast.config.vocab_size)
+    with Scheduler(fast, tokenizer, slots=len(prompts), queue=len(prompts)) as scheduler:
+        started = time.perf_counter()
+        for prompt in prompts:
+            scheduler.submit(Request(tuple(prompt), asked["tokens"], tools=False), heard.put)
+        ended = 0
+        while ended < len(prompts):
+            event = heard.get(timeout=300)
+            if isinstance(event, Finish):
+                assert event.usage.completion_tokens == asked["tokens"], event
+                ended += 1
+        return {"ticks": [time.perf_counter() - started]}
+
+
 def main(work: str, kept_as: str) -> None:
     import torch
     from safetensors.torch import load_file
@@ -111,6 +146,8 @@ def main(work: str, kept_as: str) -> None:
         if asked == "about":
             about = {"bytes_a_step": fast.bytes_a_step, "read_bytes_per_second": read_bandwidth()}
             print(json.dumps(about), flush=True)
+        elif asked.get("at_once"):
+            print(json.dumps(answer_at_once(fast, asked)), flush=True)
         else:
             print(json.dumps(answer(asked)), flush=True)
 
