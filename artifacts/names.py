@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from artifacts.manifest import Manifest, Parent
 
 
+class UnknownRef(ResourceError):
+    """Nothing has this name; whoever could not be asked raises a plain ResourceError."""
+
+
 @dataclass(frozen=True)
 class Pointer:
     """A small record that points to a manifest: behind a fingerprint, and behind a version."""
@@ -164,7 +168,7 @@ class Names:
         return latest is None or all(entry["version"] != ref.version for entry in latest.history)
 
     def find(self, ref: str | ArtifactRef) -> Version:
-        """What a ref means now. Raises ResourceError, with the nearest that there is, if nothing."""
+        """What a ref means now. Raises UnknownRef, with the nearest that there is, if nothing."""
         ref = ArtifactRef.parse(ref) if isinstance(ref, str) else ref
         if ref.version is not None:
             found = self.version(ref)
@@ -173,7 +177,7 @@ class Names:
         else:
             found = self._by_alias(ref)
         if found is None:
-            raise ResourceError(f"no artifact {ref}", self._suggestion(ref))
+            raise UnknownRef(f"no artifact {ref}", self._suggestion(ref))
         return found
 
     def _by_alias(self, ref: ArtifactRef) -> Version | None:

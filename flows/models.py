@@ -7,10 +7,11 @@ from pathlib import Path
 
 from artifacts.errors import UsageError
 from artifacts.listing import listing
+from artifacts.names import UnknownRef
 from artifacts.store import Store
-from flows.cli.chat import CHAT_KINDS
+from flows.cli.chat import CHAT_KINDS, last_published
 from flows.settings import Settings
-from nanochat.serve.models import BASE, ModelEntry
+from nanochat.serve.models import BASE, ModelEntry, UnknownModel
 
 
 class StoreModels:
@@ -31,9 +32,24 @@ class StoreModels:
             for item in found
         ]  # fmt: skip
 
-    def folder(self, ref: str) -> tuple[str, Path]:
-        """The full ref of a model and a checkout of it, every byte verified the first time."""
-        found, manifest = self._store.resolve(ref)
-        if manifest.kind not in CHAT_KINDS:
+    def resolve(self, ref: str) -> str:
+        """The full ref of a model. Reads no manifest and no file of it."""
+        try:
+            found = self._store.names.find(ref).ref
+        except UnknownRef as error:
+            raise UnknownModel(error.message, error.hint) from None
+        if found.kind not in CHAT_KINDS:
             raise UsageError(f"{found} is no model", f"kinds that answer: {', '.join(CHAT_KINDS)}")
-        return str(found), self._store.checkout(manifest, Settings().views)
+        return str(found)
+
+    def folder(self, full: str) -> Path:
+        """A checkout of a model, every byte verified the first time."""
+        _, manifest = self._store.resolve(full)
+        return self._store.checkout(manifest, Settings().views)
+
+    def default(self) -> str | None:
+        """The furthest trained model of this machine's last run; else the newest that knows conversations."""
+        if last := last_published(self._store, Settings().runs, CHAT_KINDS):
+            return last
+        found = self.models()
+        return next((entry.ref for entry in found if entry.chat), found[0].ref if found else None)

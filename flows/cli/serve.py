@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from flows.cli.chat import last_chat_model
+from artifacts.errors import ResourceError
 from flows.cli.opening import open_store
 from flows.cli.options import StoreUrl
-from flows.settings import Settings
 
 
 def serve(
@@ -20,7 +19,7 @@ def serve(
     ----------
     ref
         The model for requests that name none, for example sft/demo@v1; default: the furthest trained one
-        of the last run.
+        of the last run, else the newest chat model of the store.
     host
         The address to listen on. Any that lets other machines in needs a key: NANOCHAT_API_KEYS.
     port
@@ -32,7 +31,10 @@ def serve(
     settings = ServeSettings()
     check_host(host, settings)
     opened = open_store(store)
-    found, _ = StoreModels(opened).folder(ref or last_chat_model(opened, Settings().runs))
+    models = StoreModels(opened)
+    if not (wanted := ref or models.default()):
+        raise ResourceError("the store has no model yet", "nanochat run demo trains one")
+    found = models.resolve(wanted)
 
     from flows.services.web import app_of
     from nanochat.serve.server import address_of, bind

@@ -1,7 +1,7 @@
 """The web app of this machine's store: ``python -m flows.services.web HOST PORT``.
 
-With ``uvicorn --factory flows.services.web:create`` any ASGI server runs it; then only connections of this
-machine may use the models without a key.
+Only connections of this machine may use the models without a key. With ``uvicorn --factory
+flows.services.web:create`` any ASGI server runs it, but it then does not drain at SIGTERM and logs nothing.
 """
 
 from __future__ import annotations
@@ -13,9 +13,7 @@ from fastapi import FastAPI
 from artifacts.errors import NanochatError
 from artifacts.store import Store
 from flows.catalog import StoreCatalog
-from flows.cli.chat import CHAT_KINDS, last_published
 from flows.models import StoreModels
-from flows.settings import Settings
 from nanochat.serve.app import create_app
 from nanochat.serve.models import ModelPool
 from nanochat.serve.server import bind, serve
@@ -25,7 +23,7 @@ from nanochat.serve.settings import ServeSettings
 def create() -> FastAPI:
     """The app over the store that $NANOCHAT_STORE names, which is started if it is not there yet."""
     store = Store.open()
-    return app_of(store, last_published(store, Settings().runs, CHAT_KINDS) or "", ServeSettings())
+    return app_of(store, StoreModels(store).default() or "", ServeSettings())
 
 
 def app_of(store: Store, default: str, settings: ServeSettings) -> FastAPI:

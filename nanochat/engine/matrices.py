@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from artifacts.errors import UsageError
+
 WeightFormat = Literal["float32", "float16", "bfloat16", "int8"]
 FORMATS: tuple[WeightFormat, ...] = ("float32", "float16", "bfloat16", "int8")
 BYTES: dict[WeightFormat, int] = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
@@ -45,7 +47,9 @@ def activation_dtype(kept_as: WeightFormat) -> torch.dtype:
 
 
 def matrix(weight_OI: Tensor, kept_as: WeightFormat) -> Matrix:
-    """The product with the transpose of ``weight_OI``, which is fp32."""
+    """The product with the transpose of ``weight_OI``, which is fp32. UsageError for a format not here."""
+    if kept_as not in (formats := formats_of(weight_OI.device)):
+        raise UsageError(f"weights in {kept_as} on {weight_OI.device.type}", f"one of {', '.join(formats)}")
     if kept_as == "float16":
         return _packed_float16(weight_OI)
     if kept_as == "int8":

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+COLDEST = 1e-4  # what is colder overflows, and would choose the likeliest anyway
 CANDIDATES = 256  # of the likeliest tokens, tried before the whole vocabulary is sorted
 
 
@@ -63,7 +64,7 @@ def choose_each(logits_NV: Tensor, samplings_N: Sequence[Sampling], draws_N: Seq
     behind the first few hundred is a row sorted as a whole. The same draw picks another token than there.
     """
     tokens = logits_NV.argmax(dim=-1).tolist()
-    rows = [row for row, sampling in enumerate(samplings_N) if sampling.temperature > 0]
+    rows = [row for row, sampling in enumerate(samplings_N) if sampling.temperature >= COLDEST]
     if not rows:
         return tokens
     temperatures = torch.tensor([samplings_N[row].temperature for row in rows], device=logits_NV.device)

@@ -47,11 +47,12 @@ class Slots:
         return self._taken(target, [])
 
     def release(self, slot: int, forget: bool = False) -> None:
-        """``slot`` is free again; with ``forget``, what it holds is not to be trusted."""
+        """``slot`` is free again; with ``forget``, what it holds is not to be trusted, and is wiped."""
         assert slot not in self.free
         self.free[slot] = None
         if forget:
             self.tokens[slot] = []
+            self.cache.clear(slot)
 
     def _least_needed(self) -> int:
         return next((slot for slot in self.free if not self.tokens[slot]), next(iter(self.free)))

@@ -47,6 +47,12 @@ class KVCache:
         for row in rows_N.tolist():
             self._lengths[row] = self._written[row] = 0
 
+    def clear(self, row: int) -> None:
+        """Forget a row and wipe what is stored: a NaN would outlive ``reset``, since even 0 * NaN is one."""
+        for tensor in (*self.keys_RHSD, *self.values_RHSD, self.tokens_RT):
+            tensor[row] = 0
+        self._lengths[row] = self._written[row] = 0
+
     def truncate(self, row: int, tokens: int) -> bool:
         """Keep only the first ``tokens`` of the row; False, nothing changed: a window has dropped some."""
         if not self._holds(row, tokens):

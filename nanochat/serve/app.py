@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
@@ -18,7 +19,7 @@ from nanochat.serve.api.answering import Service
 from nanochat.serve.api.auth import Auth, login_routes
 from nanochat.serve.api.chat import chat_routes
 from nanochat.serve.api.completions import completion_routes
-from nanochat.serve.api.errors import error_response, is_api, of_ours
+from nanochat.serve.api.errors import ApiError, error_response, is_api, of_ours
 from nanochat.serve.api.health import health_routes
 from nanochat.serve.api.limits import BodyLimit, RateLimit
 from nanochat.serve.api.metrics import Metrics
@@ -71,6 +72,7 @@ def create_app(
         app.add_middleware(middleware, **options)
     app.add_exception_handler(NanochatError, _failed)
     app.add_exception_handler(HTTPException, _refused)
+    app.add_exception_handler(RequestValidationError, _wrong_value)
     app.include_router(health_routes(drain, metrics))
     app.include_router(login_routes(settings))
     if models:
@@ -140,3 +142,12 @@ def _refused(request: Request, error: Exception) -> Response:
     if is_api(request.url.path) or request.method != "GET":
         return error_response(error)
     return page("error.html", error.status_code, message=error.detail, hint="")
+
+
+def _wrong_value(request: Request, error: Exception) -> Response:
+    """For a part of the address that is not what it should be."""
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    name = str(first["loc"][-1])
+    said = f"{name} is {str(first.get('input'))[:100]!r}: {first['msg']}"[:500]
+    return _refused(request, ApiError(400, said, code="invalid_value", param=name[:200]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from artifacts.errors import NanochatError, ResourceError, UsageError
-from nanochat.serve.api.errors import ApiError, busy
+from nanochat.serve.api.errors import RETRY_S, ApiError, busy
 from nanochat.serve.gate import Gate
 from nanochat.serve.settings import ServeSettings
 
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
     from nanochat.engine.request import Event, Request
     from nanochat.tokenizer.tokenizer import Tokenizer
 
+LOG = logging.getLogger("nanochat.serve")
 BASE = "base"
-_RETRY_S = 5.0
 _LOOK_S = 5.0
 
 
@@ -34,14 +35,24 @@ class ModelEntry:
     chat: bool
 
 
+class UnknownModel(ResourceError):
+    """No model has this name."""
+
+
 class ModelSource(Protocol):
     """Where models come from; whoever starts the server brings it along. Called from threads."""
 
     def models(self) -> list[ModelEntry]:
         """Every model, newest first."""
 
-    def folder(self, ref: str) -> tuple[str, Path]:
-        """The full ref and a folder of its files; UsageError for no model, ResourceError for none of it."""
+    def resolve(self, ref: str) -> str:
+        """The full ref of a model; asked for every request.
+
+        UsageError for what is no model, UnknownModel for none of that name, ResourceError if nobody can tell.
+        """
+
+    def folder(self, full: str) -> Path:
+        """A folder of the files of a model, by its full ref."""
 
 
 class Generation(Protocol):
@@ -133,8 +144,8 @@ class ModelPool:
     @asynccontextmanager
     async def use(self, ref: str) -> AsyncIterator[LoadedModel]:
         """A model, loaded and kept while it is used. ApiError 404 for none, 429 if all others are busy."""
-        full, folder = await self._find(ref)
-        model = self._loaded.get(full) or await self._load(full, folder)
+        full = await self.ref(ref)
+        model = self._loaded.get(full) or await self._load(full)
         model.users += 1
         try:
             yield model
@@ -144,21 +155,29 @@ class ModelPool:
 
     async def tokenizer(self, ref: str) -> Tokenizer:
         """A model's tokenizer, for which the model need not be loaded."""
-        full, folder = await self._find(ref)
+        full = await self.ref(ref)
         if full in self._loaded:
             return self._loaded[full].tokenizer
         if full not in self._tokenizers:
             from nanochat.tokenizer.tokenizer import Tokenizer
 
-            loaded = await asyncio.to_thread(Tokenizer.load, folder)
+            loaded = await asyncio.to_thread(Tokenizer.load, await self._folder(full))
             while len(self._tokenizers) >= self.settings.models:
                 self._tokenizers.pop(next(iter(self._tokenizers)))
             self._tokenizers[full] = loaded
         return self._tokenizers[full]
 
     async def ref(self, ref: str) -> str:
-        """What a ref means now, in full. ApiError 404 if it is no model."""
-        return (await self._find(ref))[0]
+        """What a ref means now, in full. ApiError 404 if it is no model, 503 if nobody can tell now."""
+        ref = ref or self.default
+        if not ref:
+            raise ApiError(400, "no model is named", code="missing_required_parameter", param="model")
+        try:
+            return await asyncio.to_thread(self._source.resolve, ref)
+        except (UsageError, UnknownModel) as error:
+            raise ApiError(404, f"{error}"[:500], code="model_not_found", param="model") from None
+        except ResourceError as error:
+            raise _unavailable(error) from None
 
     def stats(self) -> dict[str, dict[str, float]]:
         """Ref -> numbers, of every model in memory."""
@@ -175,43 +194,49 @@ class ModelPool:
     async def close(self) -> None:
         """Drop every model; answers that are being written are cut."""
         for model in list(self._loaded.values()):
-            await self._drop(model)
+            await self._drop(model, even_busy=True)
 
-    async def _find(self, ref: str) -> tuple[str, Path]:
-        """The full ref and the folder of a model."""
-        ref = ref or self.default
-        if not ref:
-            raise ApiError(400, "no model is named", code="missing_required_parameter", param="model")
+    async def _folder(self, full: str) -> Path:
         try:
-            return await asyncio.to_thread(self._source.folder, ref)
-        except (UsageError, ResourceError) as error:
-            raise ApiError(404, f"{error}"[:500], code="model_not_found", param="model") from None
+            return await asyncio.to_thread(self._source.folder, full)
+        except ResourceError as error:
+            raise _unavailable(error) from None
 
-    async def _load(self, ref: str, folder: Path) -> LoadedModel:
+    async def _load(self, ref: str) -> LoadedModel:
         """Once, however many ask; who goes away does not end the loading for the others."""
         if ref not in self._loading:
-            self._loading[ref] = task = asyncio.create_task(self._make(ref, folder))
+            self._loading[ref] = task = asyncio.create_task(self._make(ref))
             task.add_done_callback(lambda _: self._loading.pop(ref, None))
         return await asyncio.shield(self._loading[ref])
 
-    async def _make(self, ref: str, folder: Path) -> LoadedModel:
+    async def _make(self, ref: str) -> LoadedModel:
         while len(self._loaded) + len(self._loading) > self.settings.models:
             idle = [model for model in self._loaded.values() if model.is_idle]
             if not idle:
-                raise busy("all models in memory are busy", _RETRY_S, "model_busy")
+                raise busy("all models in memory are busy", RETRY_S, "model_busy")
             await self._drop(min(idle, key=lambda model: model.last_used))
         entry = next(
             (entry for entry in await asyncio.to_thread(self._source.models) if entry.ref == ref),
             ModelEntry(ref, (), 0, chat=not ref.startswith(f"{BASE}/")),
         )
         try:
-            opened = await asyncio.to_thread(self._open, folder, self.settings)
+            opened = await asyncio.to_thread(self._open, await self._folder(ref), self.settings)
         except NanochatError as error:
             raise ApiError(500, f"{ref} cannot be loaded: {error}"[:500], code="model_broken") from None
+        except (RuntimeError, MemoryError) as error:  # torch's, of memory mostly
+            LOG.exception("%s cannot be loaded", ref)
+            said = f"{ref} cannot be loaded; the server's log says why"
+            raise ApiError(500, said, code="model_broken") from error
         self._loaded[ref] = model = LoadedModel(entry, opened, self.settings)
         return model
 
-    async def _drop(self, model: LoadedModel) -> None:
+    async def _drop(self, model: LoadedModel, even_busy: bool = False) -> None:
+        if self._loaded.get(model.ref) is not model or not (model.is_idle or even_busy):
+            return  # while others were dropped it was too, or somebody came
         del self._loaded[model.ref]
         with suppress(Exception):  # it is gone for us however that ends
             await asyncio.to_thread(model.scheduler.close)
+
+
+def _unavailable(error: ResourceError) -> ApiError:
+    return busy(f"{error}"[:500], RETRY_S, "model_unavailable", 503)

@@ -10,7 +10,7 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
-from artifacts.errors import ResourceError
+from artifacts.errors import ResourceError, UsageError
 from nanochat.serve.api.request_log import log_to_stderr
 from nanochat.serve.settings import ServeSettings
 
@@ -59,10 +59,12 @@ def serve(app: FastAPI, listener: socket.socket, settings: ServeSettings, ready:
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A listening socket; port 0: any that is free. ResourceError if it cannot be had."""
+    """A listening socket; port 0: any that is free. UsageError for no port, ResourceError for one in use."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host.strip("[]"), port), family=family, backlog=2048)
+    except OverflowError:
+        raise UsageError(f"--port {port}", "from 0 to 65535") from None
     except OSError as error:
         said = f"port {port} of {host} cannot be used: {error.strerror}"
         raise ResourceError(said, "choose another: --port") from error

@@ -24,7 +24,7 @@ class ServeSettings(BaseSettings):
 
     api_keys: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), validation_alias="NANOCHAT_API_KEYS", repr=False,
-        description="Keys, with commas between them. Once there is one, only /healthz answers without.",
+        description="Keys, with commas between. Once there is one, only /healthz and /readyz answer without.",
     )  # fmt: skip
     max_messages: Count = 500
     max_message_chars: Count = 8_000
@@ -58,7 +58,12 @@ class ServeSettings(BaseSettings):
     @field_validator("api_keys", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
-        return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
+        if not isinstance(value, str):
+            return value
+        keys = tuple(filter(None, map(str.strip, value.split(","))))
+        if value and not keys:  # whoever sets it wants keys
+            raise ValueError("it is set, and names no key")
+        return keys
 
     @field_validator("api_keys")
     @classmethod

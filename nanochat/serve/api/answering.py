@@ -19,7 +19,7 @@ from fastapi.responses import JSONResponse, Response
 
 from artifacts.errors import NanochatError, ResourceError, UsageError
 from nanochat.engine.request import Delta, Event, Failed, Finish, Request
-from nanochat.serve.api.errors import ApiError, busy, error_body
+from nanochat.serve.api.errors import RETRY_S, ApiError, busy, error_body
 from nanochat.serve.api.event_stream import ClientGone, EventStream, SendText, unless_gone
 from nanochat.serve.api.limits import RateLimit, client_of
 from nanochat.serve.api.metrics import Metrics
@@ -30,7 +30,6 @@ from nanochat.serve.models import LoadedModel, ModelPool
 from nanochat.serve.settings import ServeSettings
 
 _GRACE_S = 30.0  # after the deadline of an answer, for its last bytes to be taken
-_RETRY_S = 5.0
 _SHORTEST_S = 0.05
 
 
@@ -109,7 +108,7 @@ async def answer(service: Service, http: HttpRequest, form: Form) -> Response | 
     """The response to a request, streamed or not. ApiError where it is refused."""
     service.rate.take(client_of(http.scope))
     if service.drain.begun:
-        raise busy("the server is ending", _RETRY_S, "server_ending", status=503)
+        raise busy("the server is ending", RETRY_S, "server_ending", status=503)
     running = Running(service, form, http.scope["state"]["log"])
     try:
         await unless_gone(http.receive, running.begin())
@@ -144,7 +143,8 @@ class Running:
         try:
             request = await asyncio.to_thread(self._form.request, model)
         except NanochatError as error:
-            raise ApiError(400, str(error)[:500], code="invalid_value", param="messages") from None
+            code = "context_length_exceeded" if isinstance(error, UsageError) else "invalid_value"
+            raise ApiError(400, str(error)[:500], code=code, param="messages") from None
         before = time.monotonic()
         await model.gate.enter(self._service.settings.queue_wait_s)
         self._waited_s = time.monotonic() - before
@@ -162,7 +162,7 @@ class Running:
             if isinstance(error, UsageError):
                 raise ApiError(400, str(error)[:500], code="context_length_exceeded") from None
             if isinstance(error, ResourceError):  # it is full, or about to be dropped
-                raise busy(error.message, _RETRY_S, "model_busy") from None
+                raise busy(error.message, RETRY_S, "model_busy") from None
             raise
         self._stack.callback(generation.cancel)
 
@@ -177,7 +177,7 @@ class Running:
                     self._note(event, deltas)
                     return self._form.whole(deltas, self._ended(event))
                 case Failed(message):
-                    raise ApiError(500, message, code="engine_failed")
+                    raise self._failure(message)
         raise AssertionError("an answer without an end")
 
     async def write(self, send: SendText) -> None:
@@ -195,8 +195,7 @@ class Running:
                     for chunk in self._form.closing(self._ended(event)):
                         await send(json.dumps(chunk))
                 case Failed(message):
-                    self._log["error"] = message
-                    await send(json.dumps(error_body(ApiError(500, message, code="engine_failed"))))
+                    await send(json.dumps(error_body(self._failure(message))))
         await send("[DONE]")
 
     async def end(self) -> None:
@@ -216,6 +215,10 @@ class Running:
 
     def _ended(self, finish: Finish) -> Ended:
         return Ended(finish, self._model, self._waited_s)
+
+    def _failure(self, message: str) -> ApiError:
+        self._log["error"] = message  # for us alone: it may name files, or what others wrote
+        return ApiError(500, "the engine failed; its log says why", code="engine_failed")
 
     def _note(self, finish: Finish, deltas: Sequence[Delta]) -> None:
         usage = finish.usage

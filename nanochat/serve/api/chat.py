@@ -16,9 +16,10 @@ from nanochat.engine.request import Delta, Request, TokenLogprob
 from nanochat.serve.api.answering import Ended, Service, answer
 from nanochat.serve.api.engine_request import engine_request
 from nanochat.serve.api.errors import ApiError
-from nanochat.serve.api.prompts import as_conversation
-from nanochat.serve.api.schemas import ChatRequest, check_length, read
+from nanochat.serve.api.prompts import as_conversation, recent
+from nanochat.serve.api.schemas import ChatRequest, read
 from nanochat.serve.models import LoadedModel
+from nanochat.serve.settings import ServeSettings
 
 
 def chat_routes(service: Service) -> APIRouter:
@@ -28,10 +29,9 @@ def chat_routes(service: Service) -> APIRouter:
     @routes.post("/v1/chat/completions", response_model=None)
     async def chat(http: HttpRequest) -> Response:
         asked = await read(http, ChatRequest)
-        check_length(asked, service.settings)
         if asked.top_logprobs is not None and not asked.logprobs:
             raise ApiError(400, "top_logprobs without logprobs", code="invalid_value", param="top_logprobs")
-        return await answer(service, http, ChatForm(asked))
+        return await answer(service, http, ChatForm(asked, service.settings))
 
     return routes
 
@@ -39,9 +39,10 @@ def chat_routes(service: Service) -> APIRouter:
 class ChatForm:
     """An answer as a chat has it: text, and beside it the calls of the calculator."""
 
-    def __init__(self, asked: ChatRequest) -> None:
+    def __init__(self, asked: ChatRequest, settings: ServeSettings) -> None:
         self.asked = asked
-        self._messages = as_conversation(asked.messages)
+        kept = recent(asked.messages, settings)
+        self._messages, self._too_many = as_conversation(kept), len(asked.messages) - len(kept)
         self.question: str = self._messages[-1]["content"]
         self._dropped = 0
         self._head = {"id": f"chatcmpl-{secrets.token_hex(12)}", "created": int(time.time())}
@@ -50,10 +51,11 @@ class ChatForm:
         """The messages that fit, and how to answer them."""
         self._head["model"] = model.ref
         asked = self.asked
-        prompt, self._dropped = fit(
+        prompt, dropped = fit(
             model.tokenizer, self._messages,
             context_tokens=model.context_tokens, answer_tokens=asked.wanted_tokens,
         )  # fmt: skip
+        self._dropped = self._too_many + dropped
         logprobs = (asked.top_logprobs or 0) if asked.logprobs else None
         return engine_request(asked, model, prompt, asked.wanted_tokens, logprobs=logprobs, tools=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from starlette.exceptions import HTTPException
@@ -9,7 +10,8 @@ from starlette.responses import JSONResponse
 
 from artifacts.errors import NanochatError, ResourceError, UsageError
 
-API_PATHS = ("/v1/", "/tokenize", "/detokenize", "/healthz", "/readyz", "/metrics")
+API_PATHS = ("/tokenize", "/detokenize", "/healthz", "/readyz", "/metrics")
+RETRY_S = 5.0  # for what may be over by then
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
 
@@ -26,21 +28,21 @@ class ApiError(HTTPException):
 
 def busy(message: str, retry_s: float, code: str = "rate_limit_exceeded", status: int = 429) -> ApiError:
     """A refusal that may be different in ``retry_s`` seconds."""
-    return ApiError(status, message, code=code, headers={"Retry-After": str(max(1, round(retry_s)))})
+    return ApiError(status, message, code=code, headers={"Retry-After": str(max(1, math.ceil(retry_s)))})
 
 
 def of_ours(error: NanochatError) -> ApiError:
-    """An error of the project as one of the API: a wrong value 400, an unknown name 404, damage 500."""
+    """An error of the project as one of the API: a wrong value 400, something missing 503, damage 500."""
     if isinstance(error, UsageError):
         return ApiError(400, str(error), code="invalid_value")
     if isinstance(error, ResourceError):
-        return ApiError(404, str(error), code="not_found")
+        return busy(str(error), RETRY_S, "unavailable", 503)
     return ApiError(500, str(error), code="failed")
 
 
 def is_api(path: str) -> bool:
     """True if programs ask for this path: its errors are JSON, those of others are pages."""
-    return path.startswith(API_PATHS)
+    return path.startswith("/v1/") or path in API_PATHS  # /tokenizer is a page
 
 
 def error_body(error: HTTPException) -> dict[str, object]:

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import Request
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+)
 
 from nanochat.serve.api.errors import ApiError
-from nanochat.serve.settings import ServeSettings
 
 DEFAULT_TOKENS = 512  # of an answer, where the request does not say
 MAX_SEED = 2**63 - 1
+# However large a body may be; the limits that are settings are checked later, or dropped to.
+_MOST_MESSAGES = 10_000
+_MOST_IDS = 100_000
+_MOST_BIASES = 1024
+_LONG_BYTES = 1 << 16  # of a body that would hold up the event loop
 
 Stop = Annotated[str, Field(min_length=1, max_length=256)]
 TokenBias = Annotated[float, Field(ge=-100, le=100)]
@@ -21,6 +34,12 @@ T = TypeVar("T", bound="Body")
 def _is_nothing(value: Any) -> Any:
     if value not in (None, 0, False, [], {}, "auto", "none", {"type": "text"}, ["text"]):
         raise ValueError("this server does not do this; leave it out")
+    return value
+
+
+def _few(value: Any) -> Any:
+    if isinstance(value, dict) and len(value) > _MOST_BIASES:  # before each of them is looked at
+        raise ValueError(f"{len(value)} tokens; at most {_MOST_BIASES}")
     return value
 
 
@@ -44,7 +63,7 @@ class Message(Body):
     """One turn, or the system prompt (also called ``developer``) before the first."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | Annotated[list[Part], Field(max_length=1000)]
+    content: str | Annotated[list[Part], Field(max_length=1000, fail_fast=True)]
 
     @property
     def chars(self) -> int:
@@ -70,9 +89,9 @@ class Generation(Body):
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
     repetition_penalty: Annotated[float, Field(ge=0.1, le=10)] | None = None
     max_tokens: Annotated[int, Field(ge=1, le=4096)] | None = None
-    stop: Stop | Annotated[list[Stop], Field(max_length=4)] | None = None
+    stop: Stop | Annotated[list[Stop], Field(max_length=4, fail_fast=True)] | None = None
     seed: Annotated[int, Field(ge=-MAX_SEED - 1, le=MAX_SEED)] | None = None
-    logit_bias: Annotated[dict[str, TokenBias], Field(max_length=1024)] | None = None
+    logit_bias: Annotated[dict[str, TokenBias], BeforeValidator(_few)] | None = None
     n: Annotated[int, Field(ge=1, le=1)] | None = None
     frequency_penalty: NotHere = None
     presence_penalty: NotHere = None
@@ -93,7 +112,7 @@ class Generation(Body):
 class ChatRequest(Generation):
     """``POST /v1/chat/completions``."""
 
-    messages: Annotated[list[Message], Field(min_length=1)]
+    messages: Annotated[list[Message], Field(min_length=1, max_length=_MOST_MESSAGES, fail_fast=True)]
     max_completion_tokens: Annotated[int, Field(ge=1, le=4096)] | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
@@ -117,8 +136,10 @@ class CompletionRequest(Generation):
 
     prompt: (
         str
-        | Annotated[list[str], Field(min_length=1, max_length=1)]
-        | Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+        | Annotated[list[str], Field(min_length=1, max_length=1, fail_fast=True)]
+        | Annotated[
+            list[Annotated[int, Field(ge=0)]], Field(min_length=1, max_length=_MOST_IDS, fail_fast=True)
+        ]
     )
     logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
     suffix: NotHere = None
@@ -137,7 +158,9 @@ class DetokenizeRequest(Body):
     """``POST /detokenize``."""
 
     model: Annotated[str, Field(max_length=500)] = ""
-    tokens: list[Annotated[int, Field(ge=0, lt=2**31)]]
+    tokens: Annotated[
+        list[Annotated[int, Field(ge=0, lt=2**31)]], Field(max_length=_MOST_IDS, fail_fast=True)
+    ]
 
 
 async def read(request: Request, schema: type[T]) -> T:
@@ -146,6 +169,12 @@ async def read(request: Request, schema: type[T]) -> T:
     if kind != "application/json":  # else any page in a browser could ask without leave
         raise ApiError(400, f"the content type is {kind[:80]!r}, not application/json", code="invalid_type")
     body = await request.body()
+    if len(body) > _LONG_BYTES:
+        return await asyncio.to_thread(_parsed, body, schema)
+    return _parsed(body, schema)
+
+
+def _parsed(body: bytes, schema: type[T]) -> T:
     try:
         return schema.model_validate_json(body)
     except ValidationError as error:
@@ -166,19 +195,3 @@ def _refusal(error: ValidationError) -> ApiError:
 def _is_field(name: str) -> bool:
     """False for the name of a type, which pydantic puts into the place of an error too."""
     return name.isidentifier() and name not in ("str", "int", "float", "list")
-
-
-def check_length(request: ChatRequest, settings: ServeSettings) -> None:
-    """400 for more messages or characters than the server takes."""
-    messages, chars = len(request.messages), [message.chars for message in request.messages]
-    if messages > settings.max_messages:
-        raise _too_long(f"{messages} messages; at most {settings.max_messages}")
-    for number, count in enumerate(chars):
-        if count > settings.max_message_chars:
-            raise _too_long(f"message {number} has {count} characters; at most {settings.max_message_chars}")
-    if sum(chars) > settings.max_total_chars:
-        raise _too_long(f"{sum(chars)} characters in all messages; at most {settings.max_total_chars}")
-
-
-def _too_long(message: str) -> ApiError:
-    return ApiError(400, message, code="string_above_max_length", param="messages")

@@ -107,8 +107,9 @@ class FolderSource(Source):
 
     root: Path
 
-    def folder(self, ref: str) -> tuple[str, Path]:
-        return super().folder(ref)[0], self.root
+    def folder(self, full: str) -> Path:
+        super().folder(full)
+        return self.root
 
 
 @pytest.fixture(scope="session")

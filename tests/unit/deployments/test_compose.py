@@ -14,6 +14,8 @@ import pytest
 import yaml
 from compose_spec import PyCompose
 
+from nanochat.serve.settings import ServeSettings
+
 SECRETS = (
     "PREFECT_AUTH",
     "POSTGRES_PASSWORD",
@@ -126,6 +128,12 @@ def test_a_worker_has_time_to_save_and_says_that_it_lives(services: dict[str, An
     (device,) = gpu["deploy"]["resources"]["reservations"]["devices"]
     assert device == {"driver": "nvidia", "count": "all", "capabilities": ["gpu"]}
     assert "deploy" not in services["worker-cpu"]
+
+
+def test_the_web_app_is_our_server_and_has_time_to_drain(services: dict[str, Any]) -> None:
+    web = services["web"]
+    assert web["command"] == ["python", "-m", "flows.services.web", "0.0.0.0", "4280"]
+    assert int(web["stop_grace_period"].removesuffix("s")) > ServeSettings().drain_s
 
 
 def test_several_server_processes_share_what_they_know_through_redis(services: dict[str, Any]) -> None:

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
+from nanochat.serve.api.auth import OPEN
+from nanochat.serve.settings import ServeSettings
 from tests.unit.deployments.test_job_templates import as_kubernetes_reads_it
 
 MANIFESTS = ("web.yaml", "register.yaml")
@@ -68,6 +70,17 @@ def test_prefects_images_are_of_the_version_in_the_lock(folder: Path, repository
     (server,), (worker,) = documents(folder / "server-values.yaml"), documents(folder / "worker-values.yaml")
     assert server["global"]["prefect"]["image"]["prefectTag"] == f"{locked[1]}-python3.11"
     assert worker["worker"]["image"]["prefectTag"] == f"{locked[1]}-python3.11-kubernetes"
+
+
+def test_the_web_app_drains_and_says_whether_it_is_ready(folder: Path) -> None:
+    pod = documents(folder / "web.yaml")[0]["spec"]["template"]["spec"]
+    assert pod["terminationGracePeriodSeconds"] > ServeSettings().drain_s
+    (web,) = pod["containers"]
+    assert web["command"] == ["python", "-m", "flows.services.web", "0.0.0.0", "4280"]
+    assert "args" not in web
+    paths = {probe: web[probe]["httpGet"]["path"] for probe in web if probe.endswith("Probe")}
+    assert paths == {"startupProbe": "/healthz", "livenessProbe": "/healthz", "readinessProbe": "/readyz"}
+    assert set(paths.values()) == set(OPEN)  # a probe shows no key
 
 
 def test_passwords_are_in_secrets_that_the_page_makes(folder: Path, repository: Path) -> None:

@@ -54,6 +54,9 @@ class ScriptedCache:
         for row in rows_N.tolist():
             self.tokens[row] = []
 
+    def clear(self, row: int) -> None:
+        self.tokens[row] = []
+
     def truncate(self, row: int, tokens: int) -> bool:
         del self.tokens[row][tokens:]
         return True

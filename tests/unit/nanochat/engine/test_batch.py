@@ -171,3 +171,17 @@ def test_greedy_answers_are_those_of_the_engine(gpt: GPT, penalty: float) -> Non
         for prompt, each in zip(prompts, completions, strict=True):
             ordinary = [token for token in each.ids if token < 256]
             assert len({*prompt, *ordinary}) == len(set(prompt)) + len(ordinary)
+
+
+def test_a_nan_does_not_poison_the_slot_for_the_next_request(gpt: GPT) -> None:
+    """What a row stored stays where it was, and even with a weight of 0 a NaN would be added to others."""
+    batch = Batch(gpt, 2, 16)
+    assert batch.slots.take(ALIKE[:20]) == (0, 0)
+    assert batch.slots.take(ALIKE[:30]) == (1, 0)
+    cache = batch.slots.cache
+    for tensor in (*cache.keys_RHSD, *cache.values_RHSD):
+        tensor[0] = torch.nan
+    batch.slots.release(0, forget=True)
+    batch.slots.release(1)
+    assert all(tensor.isfinite().all() for tensor in (*cache.keys_RHSD, *cache.values_RHSD))
+    assert cache.length(0) == 0

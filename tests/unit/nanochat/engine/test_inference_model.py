@@ -10,7 +10,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from artifacts.errors import UsageError
 from nanochat.config.model import ARCHITECTURES, ModelConfig
+from nanochat.engine import matrices
 from nanochat.engine.inference_model import InferenceModel
 from nanochat.engine.matrices import WeightFormat, best_format, formats_of
 from nanochat.model.gpt import GPT
@@ -141,3 +143,9 @@ def test_the_model_it_was_made_from_is_left_alone() -> None:
         fast.prefill(tokens[:1], fast.new_cache(1, 64), torch.tensor([0]))
         assert torch.equal(model(tokens[:1]), before)
     assert F.cross_entropy(before[0, :-1], tokens[0, 1:]) < 4.0
+
+
+def test_a_format_that_the_machine_has_not_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(matrices, "formats_of", lambda device: ("float32", "bfloat16"))
+    with pytest.raises(UsageError, match=r"int8 on cpu .*float32, bfloat16"):
+        InferenceModel(trained()[0], "int8")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from random import Random
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -131,3 +132,9 @@ def test_a_penalty_lowers_what_was_seen_and_a_bias_adds() -> None:
     assert logits_V.tolist() == [1.0, -4.0, 3.0, 1.0]
     add_bias(logits_V, {3: 10.0, 2: -1.0})
     assert logits_V.tolist() == [1.0, -4.0, 2.0, 11.0]
+
+
+@pytest.mark.parametrize("temperature", [1e-300, 1e-40, 9e-5])
+def test_a_temperature_near_zero_is_greedy(temperature: float) -> None:
+    logits_NV = torch.randn(2, 1000, generator=torch.Generator().manual_seed(1)) * 10
+    assert choose_each(logits_NV, [Sampling(temperature)] * 2, [0.5, 0.9]) == logits_NV.argmax(-1).tolist()

@@ -56,6 +56,21 @@ def test_a_prompt_may_be_read_in_pieces(model: GPT, pieces: list[int]) -> None:
     assert (cache.length(0), cache.length(1)) == (0, TOKENS)
 
 
+def test_a_row_that_held_no_numbers_is_as_new_once_it_is_cleared(model: GPT) -> None:
+    cache, tokens = model.new_cache(3, TOKENS), texts(3, 40)
+    for number in range(3):
+        read(model, cache, number, tokens[number], [])
+    for tensor in (*cache.keys_RHSD, *cache.values_RHSD):
+        tensor[1] = torch.nan
+    cache.clear(1)
+    assert [cache.length(number) for number in range(3)] == [40, 0, 40]
+    with torch.no_grad():
+        read(model, cache, 1, tokens[1, :10], [])
+        logits = model.decode(tokens[:, 0], cache, row(0, 1, 2))
+    full = torch.cat((tokens[1, :10], tokens[1, :1]))
+    assert (logits[1] - expected(model, full)).abs().max() <= TOLERANCE
+
+
 def test_rows_of_different_lengths_read_their_next_pieces_together(model: GPT) -> None:
     cache, tokens = model.new_cache(3, TOKENS), texts(3)
     held = (0, 250, 33)

@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from artifacts.errors import ResourceError, UsageError
 from nanochat.engine.request import Delta, Event, Failed, Finish, Request, TokenLogprob, Usage
 from nanochat.serve.app import create_app
-from nanochat.serve.models import ModelEntry, ModelPool, Opened
+from nanochat.serve.models import ModelEntry, ModelPool, Opened, UnknownModel
 from nanochat.serve.settings import ServeSettings
 from nanochat.tokenizer.tokenizer import Tokenizer
 
@@ -38,22 +38,27 @@ class NoCatalog:
 
 @dataclass
 class Source:
-    """Models by name; ``asked`` counts what was looked up."""
+    """Models by name; ``asked`` has what was looked up, ``opened`` what was checked out."""
 
     refs: Sequence[str] = ("sft/demo@v1", "base/demo@v1")
     asked: list[str] = field(default_factory=list)
+    opened: list[str] = field(default_factory=list)
 
     def models(self) -> list[ModelEntry]:
         return [ModelEntry(ref, ("latest",), 1_700_000_000, not ref.startswith("base")) for ref in self.refs]
 
-    def folder(self, ref: str) -> tuple[str, Path]:
+    def resolve(self, ref: str) -> str:
         self.asked.append(ref)
         if "/" not in ref:
             raise UsageError(f"{ref!r} is no ref", "for example sft/demo@v1")
         full = ref if "@v" in ref else f"{ref.partition('@')[0]}@v1"
         if full not in self.refs:
-            raise ResourceError(f"no artifact {ref}")
-        return full, Path(full)
+            raise UnknownModel(f"no artifact {ref}")
+        return full
+
+    def folder(self, full: str) -> Path:
+        self.opened.append(full)
+        return Path(full)
 
 
 class Generation:

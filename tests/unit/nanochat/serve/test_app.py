@@ -99,3 +99,11 @@ def test_nothing_is_loaded_from_elsewhere_and_nothing_inline_runs(client: TestCl
 def test_it_says_that_it_is_well(client: TestClient) -> None:
     assert client.get("/healthz").json() == {"status": "ok"}
     assert client.get("/style.css").headers["content-type"].startswith("text/css")
+
+
+def test_a_wrong_query_is_a_page_too(client: TestClient) -> None:
+    for path in ("/tokenizer?special=xyz", "/lineage/base/demo?forward=maybe"):
+        answer = client.get(path)
+        assert answer.status_code == 400
+        assert answer.headers["content-type"].startswith("text/html")
+        assert re.search("special is .*xyz|forward is .*maybe", answer.text)

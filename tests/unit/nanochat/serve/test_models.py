@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from artifacts.errors import DataError
+from artifacts.errors import DataError, ResourceError
 from nanochat.serve.api.errors import ApiError
 from tests.unit.nanochat.serve.scripted import Setup, Source
 
@@ -121,3 +121,67 @@ def test_a_name_is_no_model_until_asked_for_its_default() -> None:
             return model.ref
 
     assert asyncio.run(main()) == "base/demo@v1"
+
+
+def test_a_model_is_checked_out_once_however_often_it_is_asked() -> None:
+    setup = Setup()
+
+    async def main() -> None:
+        for _ in range(3):
+            async with setup.pool.use("sft/demo"):
+                pass
+        await setup.pool.tokenizer("sft/demo")
+
+    asyncio.run(main())
+    assert setup.source.opened == ["sft/demo@v1"]
+
+
+def test_what_is_in_use_or_gone_already_is_not_dropped() -> None:
+    setup = Setup()
+
+    async def main() -> None:
+        async with setup.pool.use("sft/demo") as model:
+            await setup.pool._drop(model)
+            assert list(setup.pool.stats()) == [model.ref]
+        await asyncio.gather(setup.pool._drop(model), setup.pool._drop(model))
+        async with setup.pool.use("sft/demo") as again:
+            pass
+        await setup.pool._drop(model)
+        assert list(setup.pool.stats()) == [again.ref]
+
+    asyncio.run(main())
+    assert [scheduler.closed for scheduler in setup.schedulers] == [True, False]
+
+
+@pytest.mark.parametrize("method", ["resolve", "folder"])
+def test_a_store_that_cannot_be_reached_is_a_503(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(self: Source, ref: str) -> None:
+        raise ResourceError("s3://bucket: no answer")
+
+    monkeypatch.setattr(Source, method, away)
+
+    async def main() -> None:
+        with pytest.raises(ApiError, match="no answer") as refusal:
+            async with Setup().pool.use("sft/demo"):
+                pass
+        assert refusal.value.status_code == 503
+        assert refusal.value.headers["Retry-After"] == "5"
+
+    asyncio.run(main())
+
+
+def test_too_little_memory_is_a_500_that_does_not_show_what_was_said() -> None:
+    setup = Setup()
+
+    def opener(folder: object, settings: object) -> object:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory at /somewhere")
+
+    setup.pool._open = opener  # type: ignore[assignment]
+
+    async def main() -> None:
+        with pytest.raises(ApiError, match="cannot be loaded") as refusal:
+            async with setup.pool.use("sft/demo"):
+                pass
+        assert "somewhere" not in refusal.value.detail
+
+    asyncio.run(main())

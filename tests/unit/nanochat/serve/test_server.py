@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from artifacts.errors import ResourceError
+from artifacts.errors import ResourceError, UsageError
 from nanochat.serve.server import address_of, bind
 
 
@@ -15,6 +15,12 @@ def test_a_free_port_and_its_address() -> None:
         assert address_of(listener) == f"http://127.0.0.1:{listener.getsockname()[1]}"
         with pytest.raises(ResourceError, match="cannot be used"):
             bind("127.0.0.1", listener.getsockname()[1])
+
+
+@pytest.mark.parametrize("port", [70_000, -1])
+def test_no_port_is_one_line(port: int) -> None:
+    with pytest.raises(UsageError, match=f"--port {port}"):
+        bind("127.0.0.1", port)
 
 
 @pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6 here")

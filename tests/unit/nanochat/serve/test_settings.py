@@ -31,6 +31,7 @@ def test_by_default_it_has_the_limits_of_nanochat_and_logs_no_conversation() -> 
         ("SERVE_IDLE_S", "-1"),
         ("SERVE_QUEUE", "x"),
         ("API_KEYS", "short,and-long-enough"),
+        ("API_KEYS", " , "),
     ],
 )
 def test_an_error_names_the_variable(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,7 +38,7 @@ def routes(client: TestClient) -> list[tuple[str, str]]:
 
 
 @pytest.mark.criterion("T77")
-def test_every_route_but_healthz_asks_for_a_key() -> None:
+def test_every_route_but_health_asks_for_a_key() -> None:
     client = guarded()
     found = routes(client)
     assert {("POST", "/v1/chat/completions"), ("GET", "/metrics"), ("GET", "/")} <= set(found)
@@ -50,7 +50,7 @@ def test_every_route_but_healthz_asks_for_a_key() -> None:
             {"Cookie": f"{COOKIE}=x"},
         ):
             status = client.request(method, path, headers=headers).status_code
-            assert status == (200 if path == "/healthz" else 401), (method, path, headers)
+            assert status == (200 if path in ("/healthz", "/readyz") else 401), (method, path, headers)
 
 
 @pytest.mark.criterion("T77")
@@ -68,7 +68,9 @@ def test_no_key_gets_into_the_log(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_a_key_opens_everything_as_a_header_and_as_a_cookie() -> None:
     with guarded() as client:
-        for headers in (BEARER, {"Authorization": f"bearer  {OTHER}"}, {"Cookie": f"{COOKIE}={KEY}"}):
+        odd = f'a b=1; {{"x": [1]}}; {COOKIE}={KEY}; @=2'
+        bearer = {"Authorization": f"bearer  {OTHER}"}
+        for headers in (BEARER, bearer, {"Cookie": f"{COOKIE}={KEY}"}, {"Cookie": odd}):
             assert client.get("/v1/models", headers=headers).status_code == 200
             assert client.post("/v1/chat/completions", json=ask(), headers=headers).status_code == 200
 
@@ -97,11 +99,22 @@ def test_keys_cannot_be_guessed_quickly() -> None:
     ("::1", "[::1]:8000", "/v1/models", 200), ("127.0.0.1", "evil.example:8000", "/v1/models", 403),
     ("127.0.0.1", "evil.example", "/", 403), ("127.0.0.1", "evil.example", "/healthz", 200),
     ("10.0.0.5", "127.0.0.1", "/v1/models", 403), ("10.0.0.5", "web:4280", "/", 200),
-    ("10.0.0.5", "web:4280", "/healthz", 200), ("127.0.0.1", "localhost.evil.example", "/", 403),
+    ("10.0.0.5", "web:4280", "/healthz", 200), ("10.0.0.5", "web:4280", "/readyz", 200),
+    ("fd12::5", "[fd12::5]", "/v1/models", 403), ("fe80::1", "[fe80::1]", "/v1/models", 403),
+    ("10.0.0.5", "web:4280", "/tokenizer?special=x", 400), ("10.0.0.5", "web:4280", "/metrics", 403),
+    ("127.0.0.1", "localhost.evil.example", "/", 403),
 ])  # fmt: skip
 def test_without_keys_only_this_machine_may_ask(server: str, host: str, path: str, status: int) -> None:
     client = TestClient(Setup().app, base_url=f"http://{f'[{server}]' if ':' in server else server}:8000")
     assert client.get(path, headers={"Host": host}).status_code == status
+
+
+@pytest.mark.parametrize("server", ["10.0.0.5", "fd12::5", "127.0.0.1"])
+def test_without_keys_no_other_machine_and_no_other_site_changes_anything(server: str) -> None:
+    client = TestClient(Setup().app, base_url=f"http://{f'[{server}]' if ':' in server else server}:8000")
+    for method, path in [("POST", "/models/alias"), ("POST", "/login"), ("DELETE", "/"), ("PUT", "/models")]:
+        answer = client.request(method, path, headers={"Host": "evil.example"})
+        assert answer.status_code == 403, (method, path)
 
 
 def test_with_a_key_any_name_will_do() -> None:

@@ -140,6 +140,25 @@ def test_a_long_chat_loses_its_oldest_exchanges_and_says_so() -> None:
     assert len(setup.scheduler.requests[0].prompt) + 50 <= 200
 
 
+def test_so_does_one_of_more_messages_or_characters_than_the_server_takes() -> None:
+    turns = [{"role": role, "content": f"{n:02}"} for n in range(10) for role in ("user", "assistant")]
+    messages = [{"role": "system", "content": "S"}, *turns, {"role": "user", "content": "last"}]
+    for limits, dropped in (
+        ({"max_messages": 6}, 16),
+        ({"max_total_chars": 10}, 18),
+        ({"max_messages": 1}, 21),
+    ):
+        setup = Setup(**{"max_message_chars": 10, **limits})
+        answer = chat(setup, {"model": "sft/demo", "messages": messages})
+        assert answer["nanochat"]["messages_dropped"] == dropped
+        assert "last" in BYTES.decode(setup.scheduler.requests[0].prompt)
+
+
+def test_a_last_message_that_does_not_fit_is_said_to_be_too_long() -> None:
+    with TestClient(Setup().app) as client:
+        assert client.post(CHAT, json=ask("x" * 1100)).json()["error"]["code"] == "context_length_exceeded"
+
+
 @pytest.mark.parametrize(("max_tokens", "reason"), [(2, "length"), (3, "stop")])
 def test_why_it_ended(max_tokens: int, reason: str) -> None:
     assert chat(Setup(), ask(max_tokens=max_tokens))["choices"][0]["finish_reason"] == reason
@@ -165,6 +184,7 @@ def test_a_failing_engine_is_a_500_and_in_a_stream_an_error() -> None:
         answer = client.post(CHAT, json=ask())
     assert answer.status_code == 500
     assert answer.json()["error"] == {
-        "message": "out of memory", "type": "server_error", "param": None, "code": "engine_failed"
+        "message": "the engine failed; its log says why",
+        "type": "server_error", "param": None, "code": "engine_failed",
     }  # fmt: skip
-    assert chunks(Setup(script), ask())[-1]["error"]["message"] == "out of memory"
+    assert chunks(Setup(script), ask())[-1]["error"]["message"] == "the engine failed; its log says why"

@@ -8,7 +8,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from nanochat.serve.api import limits
-from nanochat.serve.api.errors import ApiError
+from nanochat.serve.api.errors import ApiError, busy
 from nanochat.serve.api.limits import RateLimit
 from tests.unit.nanochat.serve.scripted import Setup, ask
 
@@ -74,3 +74,9 @@ def test_answers_are_limited_by_key_and_lists_are_not() -> None:
         assert refused.status_code == 429
         assert int(refused.headers["retry-after"]) >= 1
         assert refused.json()["error"]["type"] == "rate_limit_error"
+
+
+def test_who_is_told_when_to_come_again_is_not_told_too_early() -> None:
+    assert [busy("", seconds).headers["Retry-After"] for seconds in (0.1, 1.0, 1.4, 2.5)] == [
+        "1", "1", "2", "3",
+    ]  # fmt: skip

@@ -15,8 +15,9 @@ class Folder(Source):
 
     root: Path
 
-    def folder(self, ref: str) -> tuple[str, Path]:
-        return super().folder(ref)[0], self.root
+    def folder(self, full: str) -> Path:
+        super().folder(full)
+        return self.root
 
 
 @pytest.fixture
@@ -38,6 +39,7 @@ def test_tokens_there_and_back(setup: Setup) -> None:
         assert setup.schedulers == []
         client.post("/v1/chat/completions", json=ask())
         assert client.post("/tokenize", json={"model": "sft/demo", "text": "a"}).json()["count"] == 1
+    assert setup.source.opened == ["sft/demo@v1"] * 2  # once for the tokenizer, once for the model
 
 
 def test_special_tokens_in_a_text_are_text(setup: Setup) -> None:
