@@ -287,7 +287,7 @@ def test_where_nothing_can_be_kept_it_is_said(chat: Chat) -> None:
     chat.browser.evaluate("import('/static/storage.js').then(s => window.exported = s.exported(s.all())); 0")
     exported = chat.browser.holds("window.exported")
     chat.browser.evaluate(
-        "for (const name of ['setItem', 'removeItem']) Storage.prototype[name] = () => { throw new Error(name) }"
+        "for (const name of ['setItem', 'removeItem']) Storage.prototype[name] = () => { throw Error(name) }"
     )
     upload(chat, exported)
     chat.browser.sees("Imported 0 chats. The browser has no room for 1 more.")
