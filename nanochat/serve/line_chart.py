@@ -12,6 +12,7 @@ WIDTH, HEIGHT = 460, 250
 LEFT, RIGHT, TOP, BOTTOM = 62, 12, 12, 40
 MOST_POINTS = 300
 NUM_COLOURS = 6
+_LARGEST = 1e300
 
 Interval = tuple[float, float]
 
@@ -47,8 +48,10 @@ def line_chart(
     x_names: Sequence[str] = (),
     y_range: Interval | None = None,
 ) -> Markup:
-    """An ``<svg>``. ``x_names``: what stands below x = 0, 1, … instead of numbers. At least one point."""
-    lines = [_thinned(line) for line in lines if line.points]
+    """An ``<svg>``. ``x_names``: below x = 0, 1, … instead of numbers. What is not finite is left out."""
+    lines = [_thinned(line) for line in map(_finite, lines) if line.points]
+    if not lines:
+        return Markup('<p class="soft">No finite number.</p>')
     xs = [x for line in lines for x, _ in line.points]
     ys = [y for line in lines for _, y in line.points]
     ys += [bound for line in lines for interval in line.intervals if interval for bound in interval]
@@ -84,6 +87,22 @@ def _apart(low: float, high: float, margin: float = 0.0) -> Interval:
         return low - (abs(low) or 1) / 2, high + (abs(high) or 1) / 2
     reach = margin * (high - low)
     return low - reach, high + reach
+
+
+def _finite(line: Line) -> Line:
+    """The points that have a place; an interval without one is none."""
+    intervals = line.intervals or [None] * len(line.points)
+    chosen = [
+        (point, interval if interval and all(map(_has_place, interval)) else None)
+        for point, interval in zip(line.points, intervals, strict=True)
+        if all(map(_has_place, point))
+    ]
+    return Line(line.name, [point for point, _ in chosen], [interval for _, interval in chosen])
+
+
+def _has_place(value: float) -> bool:
+    """False for NaN, infinity, and what is so large that a difference of two would be infinite."""
+    return abs(value) < _LARGEST
 
 
 def _thinned(line: Line) -> Line:

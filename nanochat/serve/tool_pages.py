@@ -25,6 +25,7 @@ from nanochat.tokenizer.view_html import fragment
 _TOKENIZERS = 50
 _LONGEST = 4000
 _EXAMPLE = "Hello, world! How many tokens are 12345 and naïve café 🙂 ?"
+_LONGEST_FIELD = 40
 _DIALS = ("depth", "vocab_size", "seq_len", "micro_batch", "nproc")
 
 
@@ -62,7 +63,8 @@ def tool_routes(catalog: Catalog) -> APIRouter:
         try:
             found = calculated(preset, gpu, mfu, price, dials)
         except NanochatError as error:
-            wrong = error
+            hint = "" if "--set" in error.hint else error.hint  # a page has no options
+            wrong = NanochatError(error.message, hint)
         return page(
             "calculator.html", presets=PRESETS, gpus=GPUS, rules_only=RULES_ONLY,
             parts=MEMORY_PARTS, spare=SPARE,
@@ -75,6 +77,9 @@ def tool_routes(catalog: Catalog) -> APIRouter:
 
 def calculated(preset: str, gpu: str, mfu: str, price: str, dials: dict[str, str]) -> dict[str, Any]:
     """What ``nanochat calc`` says, of fields as they were typed; UsageError names the wrong one."""
+    typed = {"preset": preset, "gpu": gpu, "mfu": mfu, "price": price, **dials}
+    if (long := next((name for name, text in typed.items() if len(text) > _LONGEST_FIELD), None)) is not None:
+        raise UsageError(f"{long} has {len(typed[long]):,} characters", f"at most {_LONGEST_FIELD}")
     if gpu not in GPUS:
         raise UsageError(f"unknown GPU {gpu!r}", f"one of {', '.join(GPUS)}")
     card: GPU = GPUS[gpu]

@@ -22,9 +22,10 @@ async function refused(answer) {
   return new ApiError(said || `The server answered ${answer.status}.`, answer.status);
 }
 
+// The models that chat; null if the server answers no chats at all.
 export async function models() {
   const answer = await fetch("/v1/models");
-  if (answer.status === 404) return []; // this server has pages alone
+  if (answer.status === 404) return null; // this server has pages alone
   if (!answer.ok) throw await refused(answer);
   return (await answer.json()).data.filter((model) => model.nanochat?.chat !== false);
 }
@@ -53,7 +54,7 @@ export async function* chat(request, signal) {
     if (choice?.delta?.content) yield { text: choice.delta.content };
     if (choice?.finish_reason) {
       finished = true;
-      yield { finish: choice.finish_reason, stats: chunk.nanochat ?? {} };
+      yield { finish: chunk.nanochat?.ended ?? choice.finish_reason, stats: chunk.nanochat ?? {} };
     }
   }
   if (!finished) throw new ApiError("The connection ended before the answer did.");

@@ -17,6 +17,8 @@ const sidebar = new Sidebar({ open: (chosen) => open(chosen), remove });
 let chats = storage.all();
 let chat = null;
 let leaving = false;
+const asked = new URLSearchParams(location.search).get("model");
+if (asked) history.replaceState(null, "", location.pathname); // to load the page again is not to ask again
 
 function notice(text, action, act) {
   const box = find("notice");
@@ -25,6 +27,8 @@ function notice(text, action, act) {
   box.hidden = !text;
 }
 
+const FULL = "The browser keeps no more chats: export some, and delete them here.";
+const others = (id) => chats.filter((other) => other.id !== id);
 const shownPanes = () => (chat.compare ? panes : panes.slice(0, 1));
 const isWriting = () => panes.some((pane) => pane.isWriting);
 
@@ -32,12 +36,32 @@ const isWriting = () => panes.some((pane) => pane.isWriting);
 function changed() {
   if (!chat) return;
   chat.settings = settings.values;
+  keep();
+  drawAround();
+}
+
+function keep() {
   const first = chat.panes[0].tree.path()[0];
-  if (first) {
-    chat.title = textOf(first.parts).trim().replace(/\s+/g, " ").slice(0, 60);
-    chat.changed = Date.now();
-    chats = [chat, ...chats.filter((other) => other.id !== chat.id)];
-    if (!storage.save(chat)) notice("The browser keeps no more chats: export some, and delete them here.");
+  if (!first) return;
+  chat.title = textOf(first.parts).trim().replace(/\s+/g, " ").slice(0, 60);
+  chat.changed = Date.now();
+  chats = [chat, ...others(chat.id)];
+  if (!storage.save(chat)) notice(FULL);
+}
+
+// Another tab has kept a chat, or deleted it. What is being written or edited here stays, and takes over the rest.
+function heard(event) {
+  if (event.storageArea !== localStorage || event.key === null) return;
+  const id = storage.idOf(event.key);
+  if (id === null) return;
+  const kept = storage.read(id);
+  const isBusy = id === chat.id && (isWriting() || panes.some((pane) => pane.isEditing));
+  if (isBusy && kept) chat.panes.forEach((pane, number) => pane.tree.adopt(kept.panes[number].tree));
+  const now = isBusy ? chat : kept;
+  chats = storage.sorted([...(now ? [now] : []), ...others(id)]);
+  if (id === chat.id && !isBusy) {
+    if (kept) open(kept);
+    else fresh();
   }
   drawAround();
 }
@@ -45,14 +69,19 @@ function changed() {
 function drawAround() {
   sidebar.draw(chats, chat);
   const writing = isWriting();
-  find("send").hidden = writing;
-  find("stop").hidden = !writing;
+  const [shown, hidden] = writing ? [find("stop"), find("send")] : [find("send"), find("stop")];
+  const hadFocus = document.activeElement === hidden;
+  shown.hidden = false;
+  if (hadFocus) shown.focus();
+  hidden.hidden = true;
   find("empty").hidden = chat.panes[0].tree.path().length > 0;
   document.title = `${chat.title || "Chat"} · nanochat`;
 }
 
 function open(chosen) {
+  const wasWriting = isWriting();
   panes.forEach((pane) => pane.stop());
+  if (wasWriting) keep();
   chat = chosen;
   settings.values = chat.settings;
   panes.forEach((pane, number) => pane.show(chat.panes[number]));
@@ -63,7 +92,6 @@ function open(chosen) {
 
 // A new one goes on with the models and the parameters of the last.
 function fresh() {
-  const asked = new URLSearchParams(location.search).get("model");
   const last = chat ?? chats[0];
   const chosen = last ? last.panes.map((pane) => pane.model) : [];
   if (asked && !chat) chosen[0] = asked;
@@ -72,14 +100,15 @@ function fresh() {
 }
 
 function remove(gone) {
+  if (gone.id === chat.id) panes.forEach((pane) => pane.stop());
   storage.drop(gone);
-  chats = chats.filter((other) => other.id !== gone.id);
+  chats = others(gone.id);
   if (gone.id === chat.id) fresh();
   drawAround();
   notice(`Deleted: ${gone.title || "a chat"}.`, "Undo", () => {
-    storage.save(gone);
-    chats = storage.all();
-    open(chats.find((other) => other.id === gone.id));
+    chats = storage.sorted([gone, ...others(gone.id)]);
+    open(gone);
+    if (!storage.save(gone)) notice(FULL);
   });
 }
 
@@ -101,7 +130,8 @@ function compare(yes) {
 function send() {
   const text = prompt.value;
   if (!text.trim() || isWriting()) return;
-  const said = command(text, { settings, clear: fresh });
+  const { said, isUnknown } = command(text, { settings, clear: fresh }) ?? { said: null };
+  if (isUnknown) return notice(said); // it stays where it was typed
   if (said === null && settings.wrong) {
     find("parameters").open = true;
     settings.wrong.reportValidity();
@@ -133,10 +163,11 @@ async function upload(event) {
   if (!file) return;
   try {
     const found = storage.imported(await file.text());
-    if (!found.every(storage.save)) throw new Error("the browser has no room for it");
-    chats = storage.all();
+    const kept = found.filter(storage.save);
+    chats = storage.sorted([...kept, ...chats]);
     drawAround();
-    notice(`Imported ${found.length} ${found.length === 1 ? "chat" : "chats"}.`);
+    const missing = found.length - kept.length;
+    notice(`Imported ${kept.length} ${kept.length === 1 ? "chat" : "chats"}.${missing ? ` The browser has no room for ${missing} more.` : ""}`);
   } catch (error) {
     notice(`${file.name} was not imported: ${error.message}.`);
   }
@@ -145,8 +176,9 @@ async function upload(event) {
 async function offer() {
   try {
     const found = await models();
-    panes.forEach((pane) => pane.offer(found));
-    if (!found.length) notice("No model can chat yet. nanochat run demo trains one in minutes.");
+    panes.forEach((pane) => pane.offer(found ?? []));
+    if (!found) notice("This server shows pages alone: no model answers here.");
+    else if (!found.length) notice("No model can chat yet. nanochat run demo trains one in minutes.");
   } catch (error) {
     notice(error.message || "The server cannot be reached.", "Try again", offer);
   }
@@ -165,7 +197,9 @@ prompt.addEventListener("keydown", (event) => {
 });
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape") stop();
-  if (event.key.toLowerCase() === "n" && event.shiftKey && (event.ctrlKey || event.metaKey)) {
+  const isN = event.key.toLowerCase() === "n" || (event.altKey && event.code === "KeyN"); // macOS makes ˜ of it
+  const isHeld = (event.ctrlKey && event.altKey && !event.getModifierState("AltGraph")) || (event.shiftKey && (event.ctrlKey || event.metaKey));
+  if (isN && isHeld) {
     event.preventDefault();
     fresh();
   }
@@ -191,10 +225,15 @@ for (const example of document.querySelectorAll(".example")) {
 }
 addEventListener("pagehide", () => {
   leaving = true;
-  if (chat.panes[0].tree.path().length) storage.save(chat);
+  if (isWriting()) keep(); // everything else was kept as it happened
 });
 addEventListener("pageshow", () => (leaving = false));
+addEventListener("storage", heard);
 
-if (!new URLSearchParams(location.search).has("model") && chats.length) open(chats[0]);
-else fresh();
+try {
+  if (asked === null && chats.length) open(chats[0]);
+  else fresh();
+} catch {
+  fresh(); // a chat that is damaged stays in the list, and the page works
+}
 offer();

@@ -6,14 +6,20 @@ const HELP = `/temperature 0.7   how freely to choose; without a number: what it
 /clear             a new chat
 /help              this
 
-Enter sends, Shift+Enter begins a line, Escape stops, Ctrl+Shift+N is a new chat.`;
+Enter sends, Shift+Enter begins a line, Escape stops, Ctrl+Alt+N is a new chat.`;
+const NAMES = ["temperature", "topk", "system", "clear", "help"];
 
-// The answer to a command, or null if the text is none.
-export function command(text, { settings, clear }) {
-  const found = /^\/(\w*)\s*([\s\S]*)$/.exec(text.trim());
-  if (!found) return null;
-  const [, name, value] = found;
-  switch (name.toLowerCase()) {
+// {said, isUnknown} for a command, null for any other text; unknown is what nearly is one.
+export function command(text, given) {
+  const [, typed, value] = /^\/([a-z]+)(?:\s+([\s\S]*))?$/i.exec(text.trimEnd()) ?? [];
+  const name = typed?.toLowerCase();
+  if (NAMES.includes(name)) return { said: obeyed(name, value ?? "", given) };
+  const meant = name && NAMES.find((known) => isNear(name, known));
+  return meant ? { said: `There is no command /${typed}. Did you mean /${meant}? With a space in front it is sent as it is.`, isUnknown: true } : null;
+}
+
+function obeyed(name, value, { settings, clear }) {
+  switch (name) {
     case "temperature":
       return number(settings, "temperature", "temperature", value);
     case "topk":
@@ -24,11 +30,21 @@ export function command(text, { settings, clear }) {
     case "clear":
       clear();
       return "";
-    case "help":
-      return HELP;
     default:
-      return `There is no command /${name}. /help lists them.`;
+      return HELP;
   }
+}
+
+// A beginning of it, or so few letters wrong that it was meant.
+function isNear(typed, name) {
+  if (typed.length > 2 && name.startsWith(typed)) return true;
+  let row = [...Array(name.length + 1).keys()];
+  [...typed].forEach((letter, at) => {
+    const next = [at + 1];
+    for (let i = 1; i <= name.length; i++) next[i] = Math.min(next[i - 1] + 1, row[i] + 1, row[i - 1] + (letter !== name[i - 1]));
+    row = next;
+  });
+  return row[name.length] <= (name.length > 5 ? 2 : 1);
 }
 
 function number(settings, field, name, value) {

@@ -23,9 +23,14 @@ export class Pane {
     return this.running !== null;
   }
 
+  get isEditing() {
+    return this.log.querySelector(".editor") !== null;
+  }
+
   show(state) {
     this.stop();
     this.state = state;
+    for (const form of this.log.querySelectorAll(".editor")) form.remove();
     this.pick();
     this.draw();
     this.down(true);
@@ -51,8 +56,11 @@ export class Pane {
     this.picker.disabled = options.length === 0;
   }
 
+  // All turns that are shown; one that is being edited stays as it is.
   draw() {
-    const focused = document.activeElement?.dataset?.key;
+    const active = document.activeElement;
+    const focused = active?.dataset?.key;
+    const editors = [...this.log.querySelectorAll(".editor")].map((form) => [form, form.parentElement.dataset.id]);
     const tree = this.state.tree;
     const actions = {
       turn: (node, by) => {
@@ -65,6 +73,8 @@ export class Pane {
       regenerate: (node) => this.answer(tree.parentOf(node)),
     };
     this.log.replaceChildren(...tree.path().map((node) => message(node, tree.branch(node), actions)));
+    for (const [form, id] of editors) this.article(id)?.replaceChildren(form);
+    if (editors.some(([form]) => form.contains(active))) active.focus();
     if (focused) {
       const again = [...this.log.querySelectorAll("[data-key]")].find((button) => button.dataset.key === focused);
       (again?.disabled ? again.parentElement.querySelector("button:enabled") : again)?.focus();
@@ -79,17 +89,24 @@ export class Pane {
 
   edit(node) {
     this.stop();
-    const article = this.log.querySelector(`[data-id="${node.id}"]`);
     const tree = this.state.tree;
     const form = editor(node, {
-      send: (text) => this.answer(tree.add(tree.parentOf(node), "user", { parts: [{ type: "text", text }] })),
+      send: (text) => {
+        form.remove();
+        this.answer(tree.add(tree.parentOf(node), "user", { parts: [{ type: "text", text }] }));
+      },
       cancel: () => {
+        form.remove();
         this.draw();
-        this.log.querySelector(`[data-id="${node.id}"] [data-key$=" edit"]`)?.focus();
+        this.article(node.id)?.querySelector('[data-key$=" edit"]')?.focus();
       },
     });
-    article.replaceChildren(form);
+    this.article(node.id).replaceChildren(form);
     form.querySelector("textarea").focus();
+  }
+
+  article(id) {
+    return this.log.querySelector(`[data-id="${id}"]`);
   }
 
   // Write one more answer to a question. Ends when it is written, stopped or has failed.
@@ -98,6 +115,7 @@ export class Pane {
     const { tree, model } = this.state;
     const node = tree.add(question, "assistant", { model, finish: "writing", stats: {} });
     const running = (this.running = new AbortController());
+    this.node = node;
     this.draw();
     this.down(true);
     this.host.changed();
@@ -137,7 +155,7 @@ export class Pane {
   paint(node) {
     this.painting ??= setTimeout(() => {
       this.painting = null;
-      const article = this.log.querySelector(`[data-id="${node.id}"]`);
+      const article = this.article(node.id);
       const begun = performance.now();
       if (article) fill(article, node);
       this.pace = Math.max(40, 4 * (performance.now() - begun));
@@ -151,6 +169,7 @@ export class Pane {
 
   stop() {
     this.running?.abort();
+    if (this.running && this.node.finish === "writing") this.node.finish = "stopped";
     this.running = null;
   }
 

@@ -1,4 +1,5 @@
 // Server-sent events from a fetch: characters and lines may be split anywhere between two pieces.
+// An event that the stream ends in the middle of is none.
 
 export async function* events(body) {
   const reader = body.getReader();
@@ -8,8 +9,8 @@ export async function* events(body) {
   try {
     for (;;) {
       const { value, done } = await reader.read();
-      rest += done ? decoder.decode() + "\n\n" : decoder.decode(value, { stream: true });
-      const lines = rest.split(/\r\n|\n|\r(?!$)/); // a \r at the end may be half of a \r\n
+      rest += decoder.decode(value, { stream: !done });
+      const lines = rest.split(done ? /\r\n|\n|\r/ : /\r\n|\n|\r(?!$)/); // a \r at the end may be half of a \r\n
       rest = lines.pop();
       for (const line of lines) {
         if (line === "") {

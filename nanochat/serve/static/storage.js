@@ -5,7 +5,6 @@ import { Tree } from "./tree.js";
 
 const PREFIX = "nanochat.chat.";
 const FORMAT = "nanochat-chats";
-const MOST_CHATS = 500;
 
 export const DEFAULTS = {
   system: "", temperature: "0.5", top_p: "", top_k: "50", min_p: "", repetition_penalty: "",
@@ -23,7 +22,7 @@ function checked(data) {
   const made = blank();
   made.id = /^[0-9a-f]{16}$/.test(data.id) ? data.id : made.id;
   made.title = String(data.title ?? "").slice(0, 200);
-  made.changed = Number.isFinite(data.changed) ? data.changed : made.changed;
+  made.changed = Number.isFinite(data.changed) ? Math.max(0, Math.min(data.changed, Date.now())) : made.changed;
   made.compare = data.compare === true;
   for (const name of Object.keys(DEFAULTS)) {
     if (typeof data.settings?.[name] === "string") made.settings[name] = data.settings[name];
@@ -37,15 +36,21 @@ function checked(data) {
 
 // Every conversation, the newest first; one that cannot be read is left where it is.
 export function all() {
-  const found = [];
-  for (const key of keys()) {
-    try {
-      found.push(checked(JSON.parse(localStorage.getItem(key))));
-    } catch {
-      // written by another version, or by hand
-    }
+  return sorted(keys().map((key) => read(idOf(key))).filter(Boolean));
+}
+
+export const sorted = (chats) => chats.sort((one, other) => other.changed - one.changed);
+
+// The id of the conversation that a key of localStorage is for, or null.
+export const idOf = (key) => (key.startsWith(PREFIX) ? key.slice(PREFIX.length) : null);
+
+// One conversation, or null if it is not there or cannot be read: written by another version, or by hand.
+export function read(id) {
+  try {
+    return checked(JSON.parse(localStorage.getItem(PREFIX + id)));
+  } catch {
+    return null;
   }
-  return found.sort((one, other) => other.changed - one.changed);
 }
 
 function keys() {
@@ -66,7 +71,13 @@ export function save(chat) {
   }
 }
 
-export const drop = (chat) => localStorage.removeItem(PREFIX + chat.id);
+export function drop(chat) {
+  try {
+    localStorage.removeItem(PREFIX + chat.id);
+  } catch {
+    // the browser is set to keep nothing: there is nothing to drop
+  }
+}
 
 export const exported = (chats) => JSON.stringify({ format: FORMAT, version: 1, chats }, null, 1);
 
@@ -79,6 +90,6 @@ export function imported(text) {
     throw new Error("it is no JSON");
   }
   if (data?.format !== FORMAT || data.version !== 1) throw new Error("it is no export of chats");
-  if (!Array.isArray(data.chats) || data.chats.length > MOST_CHATS) throw new Error("it holds no chats");
+  if (!Array.isArray(data.chats)) throw new Error("it holds no chats");
   return data.chats.map((chat) => ({ ...checked(chat), id: newId() }));
 }

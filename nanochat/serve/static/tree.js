@@ -23,9 +23,9 @@ export class Tree {
       tree.nodes.set(node.id, { ...cleaned(node), id: node.id, parent: node.parent, role, children: [], chosen: 0 });
       parent.children.push(node.id);
     }
-    for (const node of data) tree.nodes.get(node.id).chosen = chosenOf(node, tree.nodes.get(node.id));
+    for (const { id, chosen } of data) tree.nodes.get(id).chosen = within(chosen, tree.nodes.get(id).children.length - 1);
     const root = tree.nodes.get(ROOT);
-    root.chosen = Math.max(0, Math.min(Number(data[0]?.rootChosen) || 0, root.children.length - 1));
+    root.chosen = within(data[0]?.rootChosen, root.children.length - 1);
     return tree;
   }
 
@@ -45,6 +45,18 @@ export class Tree {
     this.nodes.set(node.id, node);
     parent.chosen = parent.children.push(node.id) - 1;
     return node;
+  }
+
+  // Take over what another tab has added or finished; which branches are shown stays.
+  adopt(other) {
+    for (const node of other.nodes.values()) {
+      const ours = this.nodes.get(node.id);
+      const { parts, finish, error, stats } = node;
+      if (ours && ours.id !== ROOT && ours.finish !== "writing") Object.assign(ours, { parts, finish, error, stats });
+      if (ours) continue;
+      this.nodes.set(node.id, { ...node, children: [], chosen: 0 });
+      this.nodes.get(node.parent).children.push(node.id);
+    }
   }
 
   parentOf(node) {
@@ -93,8 +105,9 @@ function contentOf(node) {
   return isText ? textOf(node.parts) : node.parts.map(({ type, text }) => ({ type, text }));
 }
 
-function chosenOf(data, node) {
-  return Math.max(0, Math.min(Number(data.chosen) || 0, node.children.length - 1));
+// A whole number from 0 to most, whatever a file says.
+function within(value, most) {
+  return Math.max(0, Math.min(Math.trunc(Number(value)) || 0, most));
 }
 
 function cleaned(node) {

@@ -37,6 +37,7 @@ class Plan:
     cut: int = 0
     status: int = 200
     error: str = ""
+    torn: bool = False  # the connection ends within the last event
 
 
 @dataclass
@@ -81,9 +82,11 @@ class ScriptedApi:
                 await asyncio.sleep(plan.pause_s)
             if plan.error:
                 yield _line({"error": {"message": plan.error}})
+            elif plan.torn:
+                yield _line({"choices": [{"delta": {}, "finish_reason": "stop"}]}).rstrip()
             elif plan.finish:
                 yield _line({"choices": [{"index": 0, "delta": {}, "finish_reason": plan.finish}],
-                             "nanochat": {**STATS, **plan.stats}})  # fmt: skip
+                             "nanochat": {"ended": plan.finish, **STATS, **plan.stats}})  # fmt: skip
                 yield b"data: [DONE]\n\n"
             ended = True
         finally:

@@ -199,6 +199,105 @@ def test_what_was_being_written_when_the_page_went_away_is_interrupted(chat: Cha
     assert chat.says()[0].startswith("word word")
 
 
+KEPT = "Object.keys(localStorage).length"
+
+
+def test_what_another_tab_kept_or_deleted_is_not_overwritten(chat: Chat) -> None:
+    chat.ask("ours")
+    chat.answered(1)
+    heard = "dispatchEvent(new StorageEvent('storage', {key, storageArea: localStorage}))"
+    chat.browser.evaluate(
+        "window.key = Object.keys(localStorage)[0]; window.old = localStorage[key];"
+        f"localStorage[key] = old.replaceAll('It is ', 'Theirs: '); {heard}"
+    )
+    assert chat.says() == ["Theirs: 82."]
+    chat.browser.evaluate(f"localStorage.removeItem(key); {heard}")
+    assert chat.says() == []
+    chat.browser.evaluate(f"localStorage[key] = old; {heard}; document.querySelector('.chat-name').click()")
+    assert chat.says() == ["It is 82."]
+    chat.browser.evaluate("delete localStorage[key]; dispatchEvent(new PageTransitionEvent('pagehide'))")
+    assert chat.browser.evaluate(KEPT) == 0, "what this tab has not changed it does not bring back"
+
+
+def test_a_damaged_chat_does_not_break_the_page(chat: Chat) -> None:
+    chat.ask("hello")
+    chat.answered(1)
+    chat.browser.evaluate(
+        "key = Object.keys(localStorage)[0]; kept = JSON.parse(localStorage[key]); kept.changed = 1e300;"
+        "kept.panes[0].tree[0].rootChosen = 0.5; kept.panes[0].tree[0].chosen = 1e300;"
+        "localStorage[key] = JSON.stringify(kept)"
+    )
+    chat.open("?model=sft/demo@v1")
+    assert chat.browser.evaluate("document.querySelector('.pane select').value") == "sft/demo@v1"
+    assert "?" not in chat.browser.address
+    chat.open("?again")
+    assert chat.says("user") == ["hello"]
+    chat.ask("newer")
+    chat.answered(2)
+    assert chat.browser.complaints() == []
+
+
+def test_an_edit_survives_the_end_of_an_answer_and_a_new_question(chat: Chat) -> None:
+    editor = "document.querySelector('.editor textarea')"
+    chat.api.plans = [Plan(["word "] * 400, 0.05), Plan(["short"])]
+    chat.ask("first")
+    chat.browser.holds("document.querySelector('.assistant .body').innerText.includes('word')")
+    chat.press("user", "edit")
+    chat.browser.holds("document.querySelector('#stop').hidden")
+    chat.browser.holds("document.querySelector('#status').textContent === 'Stopped.'")
+    chat.browser.evaluate(f"{editor}.select()")
+    chat.browser.types("changed")
+    chat.ask("second")
+    chat.answered(2)
+    assert chat.browser.evaluate(f"{editor}.value") == "changed"
+    chat.browser.evaluate(f"{editor}.focus()")
+    chat.browser.presses("Enter")
+    chat.answered(1)
+    assert (chat.says("user"), chat.says()) == (["changed"], ["short"])
+
+
+def test_the_focus_stays_while_an_answer_is_written(chat: Chat) -> None:
+    chat.ask("hello")
+    chat.answered(1)
+    chat.api.plans = [Plan(["word "] * 400, 0.05)]
+    chat.browser.evaluate("document.querySelector('#prompt').value = 'go on'")
+    chat.browser.evaluate("document.querySelector('#send').focus(); document.activeElement.click()")
+    assert chat.browser.evaluate("document.activeElement.id") == "stop"
+    chat.browser.evaluate("document.querySelector('.chat-name').focus(); window.row = document.activeElement")
+    chat.browser.holds("(localStorage[Object.keys(localStorage)[0]].match(/word /g) ?? []).length > 30")
+    assert chat.browser.evaluate("document.activeElement === row")
+    chat.browser.evaluate("document.querySelector('#stop').focus(); document.activeElement.click()")
+    chat.browser.holds("document.activeElement.id === 'send'")
+
+
+def test_a_chat_left_while_it_is_answered_is_kept(chat: Chat) -> None:
+    chat.api.plans = [Plan(["word "] * 400, 0.05)]
+    chat.ask("go on")
+    chat.browser.holds("document.querySelector('.assistant .body').innerText.includes('word word')")
+    chat.browser.evaluate("window.shown = document.querySelector('.assistant .body').innerText.trim();"
+                          "document.querySelector('#new').click()")  # fmt: skip
+    assert chat.browser.evaluate("localStorage[Object.keys(localStorage)[0]].includes(shown)")
+    chat.browser.click(".chat-name", "go on")
+    assert "Stopped." in chat.says()[0]
+
+
+def test_where_nothing_can_be_kept_it_is_said(chat: Chat) -> None:
+    chat.ask("hello")
+    chat.answered(1)
+    chat.browser.evaluate("import('/static/storage.js').then(s => window.exported = s.exported(s.all())); 0")
+    exported = chat.browser.holds("window.exported")
+    chat.browser.evaluate(
+        "for (const name of ['setItem', 'removeItem']) Storage.prototype[name] = () => { throw Error(name) }"
+    )
+    upload(chat, exported)
+    chat.browser.sees("Imported 0 chats. The browser has no room for 1 more.")
+    chat.browser.evaluate("document.querySelector('[aria-label=\"Delete hello\"]').click()")
+    chat.browser.click("#notice button", "Undo")
+    assert chat.says("user") == ["hello"]
+    chat.browser.sees("The browser keeps no more chats")
+    assert chat.browser.complaints() == []
+
+
 def test_an_export_can_be_imported_and_anything_else_not(chat: Chat) -> None:
     chat.ask("keep me")
     chat.answered(1)
@@ -253,8 +352,10 @@ def test_parameters_and_commands_reach_the_server(chat: Chat) -> None:
     chat.browser.sees("The top-k is 7.")
     chat.ask("/temperature 9")
     chat.browser.sees("a number from 0 to 2")
-    chat.ask("/nonsense")
-    chat.browser.sees("There is no command /nonsense")
+    chat.ask("/temprature 1")
+    chat.browser.sees("There is no command /temprature. Did you mean /temperature?")
+    assert chat.browser.evaluate("document.querySelector('#prompt').value") == "/temprature 1"
+    chat.browser.evaluate("document.querySelector('#prompt').value = ''")
     chat.ask("/help")
     chat.browser.sees("/clear")
     chat.ask("/system Be brief.")
@@ -271,6 +372,22 @@ def test_parameters_and_commands_reach_the_server(chat: Chat) -> None:
     assert wanted.items() <= asked.items()
     chat.ask("/clear")
     chat.browser.holds("document.querySelectorAll('.turn').length === 0")
+    chat.ask("hello")
+    chat.answered(1)
+    held = "{key: 'n', ctrlKey: true, altKey: true, bubbles: true, cancelable: true}"
+    chat.browser.evaluate(
+        f"document.querySelector('#prompt').dispatchEvent(new KeyboardEvent('keydown', {held}))"
+    )
+    assert chat.says("user") == []
+
+
+def test_a_message_may_begin_with_a_slash(chat: Chat) -> None:
+    for number, text in enumerate(("// what", "/usr/bin/env", "/tmp", " /temp"), 1):
+        chat.ask(text)
+        chat.answered(number)
+    assert [asked["messages"][-1]["content"] for asked in chat.api.asked] == [
+        "// what", "/usr/bin/env", "/tmp", " /temp",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -280,6 +397,7 @@ def test_parameters_and_commands_reach_the_server(chat: Chat) -> None:
         (Plan([], status=400, error="temperature is too high"), "temperature is too high"),
         (Plan(["half "], error="the engine broke"), "the engine broke"),
         (Plan(["half "], finish=""), "The connection ended before the answer did."),
+        (Plan(["half "], finish="", torn=True), "The connection ended before the answer did."),
     ],
 )
 def test_a_failure_says_so_and_can_be_tried_again(plan: Plan, said: str, chat: Chat) -> None:
@@ -298,7 +416,11 @@ def test_what_was_left_out_or_cut_is_said(chat: Chat) -> None:
     chat.ask("?")
     chat.answered(1)
     assert "the 4 oldest messages could not be sent" in chat.says()[0]
-    assert "Cut:" in chat.says()[0]
+    assert "reached the most tokens" in chat.says()[0]
+    chat.api.plans = [Plan(["x"], stats={"ended": "deadline"}, finish="length")]
+    chat.ask("?")
+    chat.answered(2)
+    assert "took too long" in chat.says()[1]
 
 
 def test_markdown_becomes_elements(chat: Chat) -> None:

@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from flows import live
 from flows.live import SILENT_S, curves_of, working
 from nanochat.records import RecordWriter
 
@@ -29,6 +33,39 @@ def test_a_stage_that_writes_is_running(tmp_path: Path) -> None:
     assert (found.stage, found.share) == ("base", 0.2)
     assert found.progress == "20 %  step 2 loss 3.000"
     assert [list(curve.points) for curve in found.curves] == [[(0, 5.0), (1, 4.0), (2, 3.0)]]
+
+
+def test_only_what_is_new_is_read_until_the_file_is_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    records_in = live._records
+
+    def noted(lines: bytes) -> list[dict[str, Any]]:
+        found = records_in(lines)
+        read.append(len(found))
+        return found
+
+    monkeypatch.setattr(live, "_records", noted)
+
+    def steps() -> list[float]:
+        return [step for step, _ in working(tmp_path)[0].curves[0].points]
+
+    records = attempt(tmp_path, "base", 3) / "records.jsonl"
+    with records.open("a", encoding="utf-8") as file:
+        file.write('{"name": "train/lo')
+    assert steps() == [0, 1, 2]
+    with records.open("a", encoding="utf-8") as file:
+        file.write('ss", "step": 3, "value": 1.5}\n')
+    assert steps() == steps() == [0, 1, 2, 3]
+    assert read == [6, 1, 0]
+    kept = records.read_text(encoding="utf-8").splitlines(keepends=True)[:4]
+    (tmp_path / "new").write_text("".join(kept), encoding="utf-8")
+    os.replace(tmp_path / "new", records)
+    assert steps() == [0, 1]
+    (tmp_path / "base" / "summary.json").touch()
+    assert working(tmp_path) == []
+    assert records not in live._READ
 
 
 def test_one_that_is_silent_ended_or_broken_is_not(tmp_path: Path) -> None:

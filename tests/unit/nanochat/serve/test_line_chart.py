@@ -47,6 +47,16 @@ def test_any_points_can_be_drawn(points: list[tuple[float, float]]) -> None:
     assert "inf" not in text
 
 
+def test_what_is_no_finite_number_is_left_out() -> None:
+    nan, inf = float("nan"), float("inf")
+    points = [(0, nan), (1, 2.0), (2, inf), (3, -1e308), (4, 1e308), (5, 3.0)]
+    text = drawn(Line("x", points, [(0, 1), (1, 3), (0, 1), (0, 1), (0, 1), (nan, 4)]), Line("y", [(0, nan)]))
+    assert 'aria-label="base: x from 2 at 1 to 3 at 5"' in text
+    assert text.count('class="whisker"') == 1
+    assert "No finite number" in drawn(Line("x", [(0, nan)]))
+    assert "No finite number" in drawn()
+
+
 def test_many_points_are_thinned_but_not_the_last() -> None:
     text = drawn(Line("x", [(step, float(step)) for step in range(10_001)]))
     path = re.search(r'<g class="line l0"><path d="([^"]*)"', text)

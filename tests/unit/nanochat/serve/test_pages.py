@@ -204,9 +204,11 @@ def test_the_calculator_says_what_the_command_says(client: TestClient) -> None:
     [
         ("depth=x", "depth"), ("depth=9999", "depth"), ("mfu=2", "at most 1"), ("price=-1", "above 0"),
         ("gpu=abacus", "unknown GPU"), ("preset=d13", "unknown preset"), ("price=nan", "above 0"),
+        (f"depth={'9' * 5000}", "depth has 5,000 characters"), (f"preset={'x' * 99}", "preset has 99 char"),
     ],
 )  # fmt: skip
 def test_a_wrong_number_is_said_on_the_page(query: str, said: str, client: TestClient) -> None:
     answer = client.get(f"/calculator?{query}")
     assert answer.status_code == 200
     assert re.search(f'class="wrong" role="alert">[^<]*{said}', answer.text)
+    assert "--set" not in answer.text
