@@ -1,5 +1,6 @@
 """A tokenizer as Hugging Face's ``tokenizers`` and ``transformers`` read it: the same ids for any text.
 
+But for two pairs of noncharacters, which are in no text: ``BORDER`` is removed, ``BROKEN`` becomes ``<|``.
 As they do, and we do not, they take text that spells a special token for that token, unless asked with
 ``split_special_tokens=True`` (in ``tokenizers``: ``encode_special_tokens = True``).
 """
@@ -21,7 +22,7 @@ def write_hf_tokenizer(tokenizer: Tokenizer, folder: Path, max_tokens: int | Non
     """tokenizer.json, and tokenizer_config.json with the template. ``max_tokens``: the model's context."""
     about = {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "bos_token": BOS, "eos_token": END, "pad_token": END,
+        "bos_token": BOS, "eos_token": END, "pad_token": END, "padding_side": "left",
         "additional_special_tokens": [token for token in SPECIAL_TOKENS if token not in (BOS, END)],
         "clean_up_tokenization_spaces": False,
         "chat_template": CHAT_TEMPLATE,

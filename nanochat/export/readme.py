@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 from nanochat.export.tiktoken_files import LOADER, RANKS
 
+TRIED = "5.24.0"
 _CODE_NEEDED = """\
 **This folder needs `trust_remote_code=True`.** transformers then runs `modeling_nanochat_pipeline.py` and
 `configuration_nanochat_pipeline.py`, because its own NanoChat lacks what this model has: {beyond}.
+They are written for transformers 5 and were tried with {tried}.
 Read them first if the folder did not come from you. They import torch and transformers, nothing else.
 """
 _NO_CODE = "Stock transformers (5 or newer) loads it as NanoChatForCausalLM; no code comes with it.\n"
@@ -19,19 +21,37 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 tokenizer = AutoTokenizer.from_pretrained("FOLDER"{trust})
 model = AutoModelForCausalLM.from_pretrained("FOLDER"{trust})
-chat = [{{"role": "user", "content": "What is 37 + 45?"}}]
-inputs = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt")
-answer = model.generate(**inputs, max_new_tokens=100, do_sample=False)
+{prompt}answer = model.generate(**inputs, max_new_tokens=100, do_sample=False)
 print(tokenizer.decode(answer[0, inputs["input_ids"].shape[1] :]))
 ```
 
-The context is {context} tokens. The weights are fp32. Nothing here runs the calculator: after
+The context is {context} tokens. The weights are fp32. {about}
+{tokens}"""
+_CHAT_PROMPT = """\
+chat = [{"role": "user", "content": "What is 37 + 45?"}]
+inputs = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt")
+"""
+_TEXT_PROMPT = """\
+inputs = tokenizer("<|bos|>The capital of France is", return_tensors="pt")
+"""
+_BOS = """\
+Text that is to be continued begins with `<|bos|>`, as all did in training; the tokenizer does not
+put it there.
+"""
+_CHAT = f"""\
+Nothing here runs the calculator: after
 `<|python_end|>` nanochat-pipeline puts the result, and transformers lets the model make one up.
 
-{tokens}"""
+{_BOS}"""
+_TEXT = f"""\
+The model continues text; it has not
+learned to chat, nor the chat template that comes along for models that are fine-tuned from it.
+
+{_BOS}"""
 _TOKENS = """\
-`tokenizer.json` gives the same ids as nanochat-pipeline. Text that spells a special token (`<|bos|>`) becomes
-that token, as is the custom there; for text that others wrote say
+`tokenizer.json` gives the same ids as nanochat-pipeline (but for text with the noncharacters U+FDD1 U+FDD0,
+which it removes, or `<` U+FDD0 U+FDD1 `|`, which it takes for `<|`). Text that spells a
+special token (`<|bos|>`) becomes that token, as is the custom there; for text that others wrote say
 `tokenizer(text, split_special_tokens=True)`. The chat template needs no such care: it renders conversations
 as they were trained on, and what is written in a message stays text. (Leave `sanitize_control_tokens` off:
 it cuts words in other places.)
@@ -73,9 +93,10 @@ weights = load_file("FOLDER/model.safetensors")
 def readme(name: str, format: str, beyond: Sequence[str], context: int | None) -> str:
     """The page for the artifact ``name`` in ``format``; ``beyond``: see ``beyond_stock``."""
     if format == "hf":
-        code = _CODE_NEEDED.format(beyond=", ".join(beyond)) if beyond else _NO_CODE
+        code = _CODE_NEEDED.format(beyond=", ".join(beyond), tried=TRIED) if beyond else _NO_CODE
         trust = ", trust_remote_code=True" if beyond else ""
-        text = _HF.format(code=code, trust=trust, context=context, tokens=_TOKENS)
+        prompt, about = (_TEXT_PROMPT, _TEXT) if name.startswith("base/") else (_CHAT_PROMPT, _CHAT)
+        text = _HF.format(code=code, trust=trust, prompt=prompt, about=about, context=context, tokens=_TOKENS)
     elif format == "tokenizer-json":
         text = _TOKENIZER + _TOKENS
     else:

@@ -97,6 +97,8 @@ class _Reader:
             stack.append(self._named(argument))
         elif name == "STACK_GLOBAL":
             attribute, module = stack.pop(), stack.pop()
+            if not isinstance(attribute, str) or not isinstance(module, str):
+                raise TypeError  # not formatted: dictionaries that share each other become endless text
             stack.append(self._named(f"{module} {attribute}"))
         elif name in ("NEWOBJ", "BUILD"):
             self._make(name)

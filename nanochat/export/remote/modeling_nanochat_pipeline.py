@@ -143,7 +143,8 @@ class NanoChatPipelineForCausalLM(PreTrainedModel, GenerationMixin):
         **kwargs,
     ):
         """Logits (B, T, V) in fp32. ``attention_mask`` (B, S): 0 for padding. ``previous_ids`` (B,): the last
-        tokens that the cache holds, for models with smear; ``generate`` gives them.
+        tokens that the cache holds, for models with smear; ``generate`` gives them. With a document mask, a
+        cache holds one document: what is read after it belongs to it, even a <|bos|>.
         """
         cache = cache if cache is not None else past_key_values
         if use_cache and cache is None:
@@ -168,6 +169,8 @@ class NanoChatPipelineForCausalLM(PreTrainedModel, GenerationMixin):
         if attention_mask is None:
             attention_mask = ids.new_ones(ids.shape[0], past + length)
         padding = attention_mask[:, : past + length] == 0
+        if cache is not None and begins is not None and (begins[:, 1:] & ~padding[:, :-1]).any():
+            raise ValueError("<|bos|> within a row begins another document: say use_cache=False")
         x = norm(self.embedding(ids))
         if config.smear:
             x = self.smeared(x, padding, previous_ids, past, begins)

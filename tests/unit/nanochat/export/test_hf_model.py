@@ -101,6 +101,22 @@ def test_padding_on_the_left_changes_nothing(loaded: Callable[..., Any]) -> None
     assert (ours(tokens) - found).abs().max() <= 1e-4
 
 
+@torch.no_grad()
+def test_a_cache_of_two_documents_is_refused(loaded: Callable[..., Any]) -> None:
+    """It would let the second see the first; without a cache each sees its own."""
+    ours, theirs = loaded(arch="hf", document_mask=True)
+    tokens = torch.randint(0, 300, (1, 9))
+    tokens[0, [0, 5]] = ours.config.bos
+    given = {"attention_mask": torch.ones_like(tokens), "max_new_tokens": 3, "do_sample": False}
+    with pytest.raises(ValueError, match="use_cache=False"):
+        theirs.generate(tokens, **given)
+    alone = theirs.generate(tokens, use_cache=False, eos_token_id=None, **given)
+    assert torch.equal(alone[0, 9:10], ours(tokens)[0, -1:].argmax(-1))
+    mask = torch.ones_like(tokens)
+    mask[0, :5] = 0  # padding before the only document
+    assert theirs.generate(tokens, **(given | {"attention_mask": mask})).shape[1] > 9
+
+
 def test_a_cache_without_the_token_before_is_refused(loaded: Callable[..., Any]) -> None:
     _, theirs = loaded()
     cache, following = theirs(torch.randint(0, 300, (1, 4)), use_cache=True).cache, torch.ones(1, 1).long()

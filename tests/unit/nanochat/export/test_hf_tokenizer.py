@@ -97,6 +97,21 @@ def _edges() -> list[str]:
     return [everything[at] for at in sorted(found) if at >= 0]
 
 
+def test_a_batch_is_padded_on_the_left(theirs: Any, tokenizer: Tokenizer) -> None:
+    """The models take padding there only, and ``generate`` goes on at the right."""
+    short, long = theirs(["hi", "the answer, as they say"], padding=True)["input_ids"]
+    ids, end = tokenizer.encode("hi"), tokenizer.special("assistant_end")
+    assert short == [end] * (len(long) - len(ids)) + ids
+    assert len(long) > len(ids)
+
+
+def test_the_two_exceptions_are_as_said(theirs: Any, tokenizer: Tokenizer) -> None:
+    for text, taken in ((f"a{BORDER}b", "ab"), (f"a<{BREAK}|b", "a<|b")):
+        found = theirs(text, split_special_tokens=True)["input_ids"]
+        assert theirs.decode(found) == taken
+        assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
 def test_another_pattern_goes_along(tokenizer: Tokenizer) -> None:
     ours = Tokenizer(tokenizer.tokens, r"\p{L}+|\P{L}")
     theirs = tokenizers.Tokenizer.from_str(json.dumps(tokenizer_document(ours)))

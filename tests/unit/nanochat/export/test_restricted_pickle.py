@@ -80,6 +80,16 @@ def test_instructions_by_hand_are_refused(name: str, tmp_path: Path) -> None:
     assert not (tmp_path / "mark").exists()
 
 
+def test_what_is_no_name_is_not_written_out() -> None:
+    """Each level holds the one below twice: as text, 2**40 of the last."""
+    data = b"\x80\x04}\x94"
+    for level in range(40):
+        below = b"h" + bytes([level])
+        data += b"}\x94(K\x00" + below + b"K\x01" + below + b"u"
+    for names in (b"\x8c\x01a", b"\x8c\x01a" + b"h\x28"):
+        assert "no readable pickle: TypeError" in refused(data + names + b"\x93.")
+
+
 @given(data=st.binary(max_size=200))
 def test_any_bytes_are_data_or_refused(data: bytes) -> None:
     try:

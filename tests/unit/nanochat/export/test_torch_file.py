@@ -174,6 +174,97 @@ def test_the_entry_of_another_name_is_not_taken(saved: Callable[..., Path]) -> N
     refused(path)
 
 
+def test_a_second_directory_is_refused(saved: Callable[..., Path], tmp_path: Path) -> None:
+    """Two files in one, with one end: zipfile reads the last, torch the one whose place the end says."""
+    values = {"b": programs(tmp_path / "mark")["os.system"]}, {"b": TENSORS["a"]}
+    start = max(_without_end(value)[1] for value in values)
+    (evil, _, bytes_), (good, _, same) = (_without_end(value, start) for value in values)
+    assert same == bytes_
+    path = tmp_path / "two.pt"
+    path.write_bytes(evil + good + struct.pack("<4s4HIIH", b"PK\5\6", 0, 0, 7, 7, bytes_, start, 0))
+    with zipfile.ZipFile(path) as archive:
+        checked = archive.read("archive/data.pkl")
+    assert b"system" not in checked
+    assert b"system" in torch._C.PyTorchFileReader(str(path)).get_record("data.pkl")
+    assert "directory is not where its end says" in refused(path)
+    assert not (tmp_path / "mark").exists()
+
+
+def _without_end(value: Any, start: int = 0) -> tuple[bytes, int, int]:
+    """A file of torch.save up to the end of its directory, the directory's place, and its length."""
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    made = io.BytesIO()
+    with zipfile.ZipFile(buffer) as source, zipfile.ZipFile(made, "w") as target:
+        names = ["archive/data.pkl", "archive/data/0", "archive/version", "archive/byteorder"]
+        names += ["archive/.format_version", "archive/.storage_alignment", "archive/.data/serialization_id"]
+        there = source.namelist()
+        for name in names:
+            target.writestr(name, source.read(name) if name in there else b"")
+    data = made.getvalue()
+    bytes_, found = struct.unpack("<II", data[-10:-2])
+    filled = data[:found] + bytes(max(0, start - found)) + data[found:-22]
+    return filled, max(start, found), bytes_
+
+
+@pytest.mark.parametrize("moved", [1, -1, 1000])
+def test_a_directory_elsewhere_is_refused(moved: int, saved: Callable[..., Path]) -> None:
+    path = saved(TENSORS)
+    data = bytearray(path.read_bytes())
+    for at, kind in ((-6, "<I"), (-98 + 48, "<Q")):
+        place = struct.unpack_from(kind, data, len(data) + at)[0]
+        struct.pack_into(kind, data, len(data) + at, place + moved)
+    path.write_bytes(data)
+    assert "directory is not where its end says" in refused(path)
+
+
+def test_a_comment_at_the_end_is_refused(saved: Callable[..., Path]) -> None:
+    path = saved(TENSORS)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.comment = b"x"
+    assert "directory is not where its end says" in refused(path)
+
+
+def test_what_torch_reads_has_to_be_what_was_checked(
+    saved: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Reader(torch._C.PyTorchFileReader):
+        def get_record(self, name: str) -> bytes:
+            return b"N."
+
+    monkeypatch.setattr(torch._C, "PyTorchFileReader", Reader)
+    assert "other bytes of it than were checked" in refused(saved(TENSORS))
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.zeros(()).expand(100_000, 100_000), torch.ones(2, 3).t(), torch.ones(8)[:4],
+        torch.as_strided(torch.ones(1), (1, 1), (0, 0)).expand(50, 1),
+    ],
+    ids=["one number", "turned", "a part", "one column"],
+)  # fmt: skip
+def test_a_tensor_whose_numbers_are_not_all_there_is_refused(
+    tensor: torch.Tensor, saved: Callable[..., Path]
+) -> None:
+    assert "of which the file has not every number" in refused(saved({"a": tensor}))
+
+
+def test_so_are_many_of_the_same_bytes(saved: Callable[..., Path]) -> None:
+    once = torch.ones(10_000)
+    assert "larger than the file" in refused(saved({"a": once, "b": once.view(100, 100)}))
+
+
+@pytest.mark.parametrize("shape", [b"J\xa0\x86\x01\x00J\xa0\x86\x01\x00\x86", b"J\x00\x00\x00\x7f\x85"])
+def test_a_shape_larger_than_its_bytes_is_refused(shape: bytes, changed: Callable[..., Path]) -> None:
+    buffer = io.BytesIO()
+    torch.save({"a": torch.ones(2, 3)}, buffer)
+    with zipfile.ZipFile(buffer) as archive:
+        data = archive.read("archive/data.pkl")
+    assert data.count(b"K\x02K\x03\x86") == 1
+    assert "\n" not in refused(changed({"archive/data.pkl": data.replace(b"K\x02K\x03\x86", shape)}))
+
+
 @given(changes=st.lists(st.tuples(st.integers(0, 10**6), st.binary(min_size=1, max_size=4)), max_size=3))
 @settings(deadline=None, max_examples=200)
 def test_any_damage_is_tensors_or_one_line(changes: list[tuple[int, bytes]]) -> None:

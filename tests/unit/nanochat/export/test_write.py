@@ -12,6 +12,7 @@ import pytest
 
 from artifacts.errors import ResourceError, UsageError
 from nanochat.engine.model_folder import open_model
+from nanochat.export.readme import TRIED
 from nanochat.export.write import FORMATS, Exported, export
 from nanochat.model.gpt import GPT
 from nanochat.tokenizer.tokenizer import Tokenizer
@@ -70,6 +71,33 @@ def test_each_format_has_its_files_and_a_readme_that_works(
         [sys.executable, "-c", program.replace("FOLDER", ".")], cwd=tmp_path / "made",
         check=True, capture_output=True,
     )  # fmt: skip
+
+
+def test_only_a_model_that_learned_to_chat_is_shown_chatting(
+    source: Callable[..., Path], tmp_path: Path
+) -> None:
+    """A base model is shown going on with a text that begins as all did in training."""
+    folder = source()
+    for name in ("base/demo@v1", "mid/demo@v1", "sft/demo@v1", "rl/demo@v1"):
+        made = tmp_path / name
+        made.parent.mkdir()
+        export(folder, "hf", made, name=name)
+        text = (made / "README.md").read_text()
+        (program,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+        assert ("apply_chat_template" in program) == (not name.startswith("base/"))
+        assert ('tokenizer("<|bos|>' in program) == name.startswith("base/")
+        assert "begins with `<|bos|>`" in text
+        if name.startswith("base/"):
+            assert "not\nlearned to chat" in text
+            subprocess.run(
+                [sys.executable, "-c", program.replace("FOLDER", ".")], cwd=made,
+                check=True, capture_output=True,
+            )  # fmt: skip
+
+
+def test_the_readme_says_the_transformers_that_the_tests_run_with() -> None:
+    locked = (Path(__file__).parents[4] / "requirements-dev.lock").read_text(encoding="utf-8")
+    assert f"\ntransformers=={TRIED} " in locked
 
 
 def test_the_files_as_they_are_open_as_a_model(source: Callable[..., Path], tmp_path: Path) -> None:
