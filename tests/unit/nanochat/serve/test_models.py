@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 import pytest
 
@@ -23,13 +22,12 @@ def test_many_who_ask_at_once_load_it_once_and_the_loop_goes_on() -> None:
 
     async def main() -> None:
         tasks = [asyncio.create_task(use()) for _ in range(5)]
-        longest = 0.0
+        turns = 0
         while not all(task.done() for task in tasks):
-            before = time.monotonic()
             await asyncio.sleep(0.005)
-            longest = max(longest, time.monotonic() - before)
+            turns += 1
         assert {task.result() for task in tasks} == {"sft/demo@v1"}
-        assert longest < 0.15
+        assert turns > 3
 
     asyncio.run(main())
     assert len(setup.schedulers) == 1
