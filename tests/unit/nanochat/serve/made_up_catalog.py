@@ -62,8 +62,24 @@ def curve(name: str, unit: str, start: float, end: float, points: int) -> Curve:
     return Curve(name, unit, values)
 
 
+class Shown:
+    """One artifact and one report; what else is asked for is not there."""
+
+    def artifact(self, ref: str) -> ArtifactPage:
+        if ref == "base/broken":
+            raise DataError("base/broken is damaged", "nanochat run demo --force base")
+        if not ref.startswith("base/demo"):
+            raise ResourceError(f"no artifact {ref}", "did you mean base/demo?")
+        return PAGE
+
+    def page(self, ref: str, file: str) -> bytes:
+        if (ref, file) != ("report/demo@v1", "report.html"):
+            raise UsageError(f"{ref} has no page {file}", "")
+        return b"<h1>numbers</h1><script>steal()</script>"
+
+
 @dataclass
-class MadeUpCatalog:
+class MadeUpCatalog(Shown):
     """``folder``: where its tokenizer lies. ``aliases``: set by the page, ref -> names."""
 
     folder: Path
@@ -89,18 +105,6 @@ class MadeUpCatalog:
 
     def checkpoints(self, limit: int) -> list[Row]:
         return [self._row(stage) for stage in reversed(MODELS)][:limit]
-
-    def artifact(self, ref: str) -> ArtifactPage:
-        if ref == "base/broken":
-            raise DataError("base/broken is damaged", "nanochat run demo --force base")
-        if not ref.startswith("base/demo"):
-            raise ResourceError(f"no artifact {ref}", "did you mean base/demo?")
-        return PAGE
-
-    def page(self, ref: str, file: str) -> bytes:
-        if (ref, file) != ("report/demo@v1", "report.html"):
-            raise UsageError(f"{ref} has no page {file}", "")
-        return b"<h1>numbers</h1><script>steal()</script>"
 
     def set_alias(self, ref: str, alias: str) -> str:
         if alias == "latest":

@@ -7,39 +7,18 @@ import re
 import pytest
 from fastapi.testclient import TestClient
 
-from artifacts.errors import DataError, ResourceError, UsageError
 from nanochat.serve.app import create_app
-from nanochat.serve.catalog import ArtifactPage, Link, Row
-
-PAGE = ArtifactPage(
-    ref="base/demo@v2", digest="ab" * 32, fingerprint="cd" * 32, stage="base",
-    created="2026-11-22T03:04:05+01:00", bytes=1_234_567, aliases=["latest", "prod"],
-    metrics={"val_bpb": 1.8065518947, "steps": 330}, config={"optim.lr_scale": 0.8, "name": "<b>bold</b>"},
-    inputs=[Link("tokens", "tokens/demo@v1")], used_by=[Link("model", "sft/demo@v1")],
-    files=[("model.safetensors", 1_234_000, "ef" * 32)], commit="1234abcd", command="nanochat run demo",
-    made_with={"torch": "2.15.0"}, run_url="http://127.0.0.1:4200/runs/flow-run/1",
-)  # fmt: skip
+from nanochat.serve.catalog import Row
+from tests.unit.nanochat.serve.made_up_catalog import PAGE, Shown
 
 
-class Fake:
+class Fake(Shown):
     """A catalog of one artifact."""
 
     rows = (Row("base/demo@v2", ("latest",), "2026-11-22T03:04:05+00:00", 1_234_567, "val_bpb 1.807"),)
 
     def artifacts(self, limit: int) -> list[Row]:
         return list(self.rows[:limit])
-
-    def artifact(self, ref: str) -> ArtifactPage:
-        if ref == "base/broken":
-            raise DataError("base/broken is damaged", "nanochat run demo --force base")
-        if not ref.startswith("base/demo"):
-            raise ResourceError(f"no artifact {ref}", "did you mean base/demo?")
-        return PAGE
-
-    def page(self, ref: str, file: str) -> bytes:
-        if (ref, file) != ("report/demo@v1", "report.html"):
-            raise UsageError(f"{ref} has no page {file}", "")
-        return b"<h1>numbers</h1><script>steal()</script>"
 
 
 @pytest.fixture
