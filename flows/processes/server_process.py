@@ -29,7 +29,7 @@ class ServerProcess(subprocess.Popen[bytes]):
     def becomes_ready(self, timeout_s: float, check: Callable[[], None] = lambda: None) -> bool:
         """True once it answers, False if it ends or takes too long; ``check`` may raise between questions."""
         deadline = time.monotonic() + timeout_s
-        while not self._answers():
+        while answer_of(self._host, self._port, self._health) is None:
             check()
             if self.poll() is not None or time.monotonic() > deadline:
                 return False
@@ -45,9 +45,12 @@ class ServerProcess(subprocess.Popen[bytes]):
             self.kill()
             self.wait()
 
-    def _answers(self) -> bool:
-        connection = HTTPConnection(self._host, self._port, timeout=_ASK_S)
-        with closing(connection), suppress(OSError, HTTPException):
-            connection.request("GET", self._health)
-            return connection.getresponse().status == 200
-        return False
+
+def answer_of(host: str, port: int, path: str) -> bytes | None:
+    """The body that a server on this machine answers with status 200; None for any other answer, or none."""
+    connection = HTTPConnection(host, port, timeout=_ASK_S)
+    with closing(connection), suppress(OSError, HTTPException):
+        connection.request("GET", path)
+        response = connection.getresponse()
+        return response.read() if response.status == 200 else None
+    return None
