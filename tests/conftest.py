@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -205,9 +206,20 @@ def weed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
 
 @pytest.fixture(scope="session")
 def moto() -> Iterator[dict[str, str]]:
-    """An S3 server that is quick and only looks like one: the variables of its clients."""
+    """An S3 server that is quick and only looks like one: the variables of its clients.
+
+    One request at a time: it looks at a condition first and writes later, so of two at once both may win.
+    """
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication
     from moto.server import ThreadedMotoServer
 
+    answer, lock = DomainDispatcherApplication.__call__, threading.Lock()
+
+    def answer_alone(*request: Any) -> Any:
+        with lock:
+            return answer(*request)
+
+    DomainDispatcherApplication.__call__ = answer_alone
     server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
