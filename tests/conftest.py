@@ -219,15 +219,16 @@ def moto() -> Iterator[dict[str, str]]:
         with lock:
             return answer(*request)
 
-    DomainDispatcherApplication.__call__ = answer_alone
-    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield _with_bucket({
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-east-1",
-    })  # fmt: skip
-    server.stop()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DomainDispatcherApplication, "__call__", answer_alone)
+        server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+        server.start()
+        host, port = server.get_host_and_port()
+        yield _with_bucket({
+            "AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_ACCESS_KEY_ID": "key",
+            "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-east-1",
+        })  # fmt: skip
+        server.stop()
 
 
 def _with_bucket(environment: dict[str, str]) -> dict[str, str]:

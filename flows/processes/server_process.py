@@ -26,10 +26,18 @@ class ServerProcess(subprocess.Popen[bytes]):
         wrapped = [*PYTHON, "-m", "flows.processes.exec_wrapper", "SIGTERM", *command]
         super().__init__(wrapped, env=environment, stdin=subprocess.DEVNULL, **how)
 
-    def becomes_ready(self, timeout_s: float, check: Callable[[], None] = lambda: None) -> bool:
-        """True once it answers, False if it ends or takes too long; ``check`` may raise between questions."""
+    def becomes_ready(
+        self,
+        timeout_s: float,
+        check: Callable[[], None] = lambda: None,
+        also: Callable[[], bool] = lambda: True,
+    ) -> bool:
+        """True once it answers and ``also`` is true, False if it ends or takes too long.
+
+        ``check`` may raise between questions.
+        """
         deadline = time.monotonic() + timeout_s
-        while answer_of(self._host, self._port, self._health) is None:
+        while answer_of(self._host, self._port, self._health) is None or not also():
             check()
             if self.poll() is not None or time.monotonic() > deadline:
                 return False

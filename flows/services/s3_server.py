@@ -12,7 +12,6 @@ import secrets
 import shutil
 import socket
 import sys
-import time
 from pathlib import Path
 
 from artifacts.atomic import make_directories, write_file
@@ -20,7 +19,7 @@ from artifacts.errors import ResourceError
 from flows.processes.server_process import ServerProcess, answer_of
 
 REGION = "us-east-1"  # SeaweedFS ignores it, and AWS clients want one
-_START_S, _ASK_AGAIN_S = 60, 0.05
+_START_S = 60
 _VOLUME_MB = 1024  # the number of volumes is the free disk over this; at the default of 30 GB, one or two
 _STOP_S = 2  # its filer waits for the volumes that have ended already; every answered write is on disk
 # One volume at a time for each bucket: the default of seven fills a small disk's quota of volumes.
@@ -52,7 +51,6 @@ class S3Server:
 
     def start(self) -> None:
         """Start it and wait until it can read what it holds. ResourceError if it cannot within a minute."""
-        deadline = time.monotonic() + _START_S
         data = self.folder / "data"
         make_directories(data)
         write_file(self.folder / "master.toml", _VOLUME_GROWTH)
@@ -62,12 +60,9 @@ class S3Server:
                 self._command(data), self.host, self.port, "/healthz", {},
                 cwd=self.folder, stdout=log, stderr=log,
             )  # fmt: skip
-        ready = self._process.becomes_ready(_START_S)
-        while not (ready and self._volumes_are_known()):
-            if not ready or self._process.poll() is not None or time.monotonic() > deadline:
-                self.stop()
-                raise ResourceError("SeaweedFS did not start", f"its log: {self.folder / 'server.log'}")
-            time.sleep(_ASK_AGAIN_S)
+        if not self._process.becomes_ready(_START_S, also=self._volumes_are_known):
+            self.stop()
+            raise ResourceError("SeaweedFS did not start", f"its log: {self.folder / 'server.log'}")
 
     def make_bucket(self, name: str) -> None:
         """A bucket of this name, unless there is one."""
