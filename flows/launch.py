@@ -136,8 +136,9 @@ def environment(job: Job, base: Mapping[str, str] = os.environ) -> dict[str, str
     env.setdefault("TORCHINDUCTOR_CACHE_DIR", str(home() / "compiled"))
     env.update(DO_NOT_TRACK="1", PYTHONUNBUFFERED="1", NANOCHAT_PARENT_PID=str(os.getpid()))
     if job.torchrun:
-        # glibc gives big blocks back at once, and the page faults of getting them again cost a quarter.
-        env.setdefault("MALLOC_MMAP_THRESHOLD_", str(4 << 30))
+        # glibc gives big blocks back at once, and the page faults of getting them again cost a quarter. But
+        # the few blocks of the size of a vocabulary's table leave holes that a heap seldom fills.
+        env.setdefault("MALLOC_MMAP_THRESHOLD_", str(32 << 20))
         env.setdefault("MALLOC_TRIM_THRESHOLD_", str(4 << 30))
         env["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = str(TORCHRUN_GRACE_S)
         env["TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE"] = "[rank${rank}]: "

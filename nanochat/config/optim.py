@@ -29,9 +29,8 @@ class Schedule(Config):
         return self.final_lr_share + (1 - self.final_lr_share) * left / warmdown
 
     def momentum(self, step: int, total: int) -> float:
-        """Muon momentum: 0.85 to 0.97 over 400 steps (or a quarter), down to 0.90 in the warm-down."""
-        rise = min(1.0, step / max(1, min(400, total // 4)))
-        value = 0.85 + 0.12 * rise
+        """Muon momentum: 0.85 to 0.97 over 400 steps, however many there are; to 0.90 in the warm-down."""
+        value = 0.85 + 0.12 * min(1.0, step / 400)
         left, warmdown = total - step, max(1, round(self.warmdown_share * total))
         if left < warmdown:
             value = min(value, 0.90 + 0.07 * left / warmdown)
@@ -51,6 +50,7 @@ class OptimConfig(Config):
     matrix_lr: float = Field(0.02, gt=0, description="matrices of the blocks (Muon)")
     scalar_lr: float = Field(0.5, gt=0, description="learned scalars (AdamW)")
     weight_decay: float = Field(0.28, ge=0, description="of Muon, cosine to 0, only where it agrees")
+    clip_norm: float = Field(1.0, ge=0, description="scale longer gradients down to this norm; 0: never")
     compile: Literal["auto", "on", "off"] = Field(
         "auto",
         description="fuse Muon's step by torch.compile; auto: on CUDA, as on CPUs it does not pay",

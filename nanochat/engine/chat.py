@@ -10,6 +10,7 @@ from artifacts.errors import UsageError
 from nanochat.engine.budget import fit
 from nanochat.engine.calculator import calculate
 from nanochat.engine.generate import Engine, Piece
+from nanochat.engine.inference_model import InferenceModel
 from nanochat.engine.model_folder import open_model
 from nanochat.engine.sampling import GREEDY, Sampling
 from nanochat.engine.turn import Calculator
@@ -30,7 +31,7 @@ class ChatSession:
     ) -> ChatSession:
         """A new conversation with the model of ``model_folder``."""
         model, tokenizer = open_model(model_folder, device)
-        return cls(Engine(model, tokenizer, calculator))
+        return cls(Engine(InferenceModel(model), tokenizer, calculator))
 
     def ask(
         self, text: str, *, max_tokens: int = MAX_TOKENS, sampling: Sampling = GREEDY, seed: int = 0

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-BLOCK_TOKENS = 512
+BLOCK_TOKENS = {"cpu": 256, "cuda": 512}  # less is less memory, more is more work for a GPU at once
 PIECE_WORDS = 8192
 CACHED_NUMBERS = 1 << 19  # of logits in fp32 at a time on a CPU: what its second-level cache holds
 
@@ -34,13 +34,13 @@ class _WeightedCrossEntropy(torch.autograd.Function):
         compiled: bool,
     ) -> Tensor:
         losses_and_gradients = _compiled() if compiled else _losses_and_gradients
-        head, targets_N = _scaled(head_VC, softcap, vocab, x_NC.dtype), targets_N.clamp_min(0)
+        head, targets_N = head_VC[:vocab].to(x_NC.dtype), targets_N.clamp_min(0)
         grad_x = torch.empty_like(x_NC)
         grad_head = torch.zeros_like(head_VC)
         losses_N = torch.empty_like(weights_N)
         work = _Work(x_NC, vocab)
-        for start in range(0, x_NC.size(0), BLOCK_TOKENS):
-            block = slice(start, start + BLOCK_TOKENS)
+        for start in range(0, x_NC.size(0), work.tokens):
+            block = slice(start, start + work.tokens)
             x = x_NC[block]
             logits_NV = torch.mm(x, head.T, out=work.logits(x.size(0)))
             for rows in work.rows(x.size(0)):
@@ -55,9 +55,8 @@ class _WeightedCrossEntropy(torch.autograd.Function):
                     work.gradient_RV,
                 )
             torch.mm(logits_NV, head, out=grad_x[block])
-            for words in _pieces(vocab):
-                grad_head[words] += logits_NV[:, words].T @ x
-        ctx.gradients = grad_x.mul_(softcap / 2), grad_head  # the head was scaled by the inverse
+            _add_products(grad_head, logits_NV, x)
+        ctx.gradients = grad_x, grad_head
         return (losses_N * weights_N).sum()
 
     @staticmethod
@@ -71,10 +70,11 @@ class _Work:
     """Buffers that every block uses again: fresh ones of this size cost more in page faults than in work."""
 
     def __init__(self, x_NC: Tensor, vocab: int) -> None:
-        tokens = min(BLOCK_TOKENS, x_NC.size(0))
-        cached = max(1, CACHED_NUMBERS // vocab) if x_NC.device.type == "cpu" else tokens
-        self._rows = min(tokens, cached)
-        self._logits_NV = x_NC.new_empty(tokens, vocab)
+        kind = x_NC.device.type
+        self.tokens = max(1, min(BLOCK_TOKENS[kind], x_NC.size(0)))
+        cached = max(1, CACHED_NUMBERS // vocab) if kind == "cpu" else self.tokens
+        self._rows = min(self.tokens, cached)
+        self._logits_NV = x_NC.new_empty(self.tokens, vocab)
         self.squashed_RV, self.gradient_RV = torch.empty(
             2, self._rows, vocab, dtype=torch.float32, device=x_NC.device
         )
@@ -89,30 +89,28 @@ class _Work:
             yield slice(start, min(start + self._rows, tokens))
 
 
-def _scaled(head_VC: Tensor, softcap: float, vocab: int, dtype: torch.dtype) -> Tensor:
-    scaled_VC = head_VC.new_empty(vocab, head_VC.size(1), dtype=dtype)
-    for words in _pieces(vocab):
-        scaled_VC[words] = head_VC[words] * (2 / softcap)
-    return scaled_VC
-
-
-def _pieces(vocab: int) -> Iterator[slice]:
-    """Of the vocabulary, so that no second table of its size is needed to convert one."""
+def _add_products(grad_head_VC: Tensor, gradient_NV: Tensor, x_NC: Tensor) -> None:
+    """Add the head's gradient, a piece of the vocabulary at a time where that has to be converted."""
+    vocab = gradient_NV.size(1)
+    if x_NC.dtype == grad_head_VC.dtype:
+        grad_head_VC[:vocab].addmm_(gradient_NV.T, x_NC)
+        return
     for start in range(0, vocab, PIECE_WORDS):
-        yield slice(start, min(start + PIECE_WORDS, vocab))
+        words = slice(start, min(start + PIECE_WORDS, vocab))
+        grad_head_VC[words] += gradient_NV[:, words].T @ x_NC
 
 
-def _capped(doubled_RV: Tensor, softcap: float, squashed_RV: Tensor, capped_RV: Tensor) -> None:
-    """Soft cap of logits times 2 / softcap, and the sigmoid of these, into the two buffers.
+def _capped(logits_RV: Tensor, softcap: float, squashed_RV: Tensor, capped_RV: Tensor) -> None:
+    """Soft cap of logits, and the sigmoid of these times 2 / softcap, into the two buffers.
 
     tanh(z) is 2 sigmoid(2z) - 1, which a CPU computes in a third of the time.
     """
-    squashed_RV.copy_(doubled_RV).sigmoid_()
+    squashed_RV.copy_(logits_RV).mul_(2 / softcap).sigmoid_()
     torch.mul(squashed_RV, 2 * softcap, out=capped_RV).sub_(softcap)
 
 
 def _losses_and_gradients(
-    doubled_RV: Tensor,
+    logits_RV: Tensor,
     target_R1: Tensor,
     weight_R1: Tensor,
     softcap: float,
@@ -122,14 +120,14 @@ def _losses_and_gradients(
 ) -> None:
     """-log p(target) into ``losses_R``; over the logits, the weighted loss's gradient by the plain logits."""
     squashed, gradient = squashed_RV[: len(losses_R)], gradient_RV[: len(losses_R)]
-    _capped(doubled_RV, softcap, squashed, gradient)
+    _capped(logits_RV, softcap, squashed, gradient)
     chosen = gradient.gather(1, target_R1)
     # capped logits are at most softcap, so exp cannot overflow and no maximum is needed
     normaliser = gradient.exp_().sum(dim=1, keepdim=True)
     losses_R.copy_((normaliser.log() - chosen).squeeze(1))
     # d softcap(z) / dz = 1 - tanh^2 = 4 (s - s^2)
     gradient.mul_(4 * weight_R1 / normaliser).scatter_add_(1, target_R1, -4 * weight_R1)
-    doubled_RV.copy_(gradient.mul_(squashed.addcmul_(squashed, squashed, value=-1)))
+    logits_RV.copy_(gradient.mul_(squashed.addcmul_(squashed, squashed, value=-1)))
 
 
 @functools.cache
@@ -162,13 +160,10 @@ def weighted_cross_entropy(
 @torch.no_grad()
 def token_nll(x_NC: Tensor, head_VC: Tensor, targets_N: Tensor, softcap: float, vocab_size: int) -> Tensor:
     """-log p(target) of every token in nats, (N,) fp32; 0 where the target is -1. No gradients."""
-    head, losses_N = (
-        _scaled(head_VC, softcap, vocab_size, x_NC.dtype),
-        torch.zeros(x_NC.size(0), device=x_NC.device),
-    )
+    head, losses_N = head_VC[:vocab_size].to(x_NC.dtype), torch.zeros(x_NC.size(0), device=x_NC.device)
     work = _Work(x_NC, vocab_size)
-    for start in range(0, x_NC.size(0), BLOCK_TOKENS):
-        x = x_NC[start : start + BLOCK_TOKENS]
+    for start in range(0, x_NC.size(0), work.tokens):
+        x = x_NC[start : start + work.tokens]
         logits_NV = torch.mm(x, head.T, out=work.logits(x.size(0)))
         for rows in work.rows(x.size(0)):
             at = slice(start + rows.start, start + rows.stop)

@@ -18,7 +18,7 @@ from nanochat.config.model import ModelConfig
 from nanochat.model.cost import VALUE_GATE_CHANNELS, gated_layers, parameters
 
 FULL = 4  # bytes of weights, gradients, optimizer state
-LOSS_BLOCK_TOKENS, LOSS_PIECE_WORDS = 512, 8192  # as in loss.py, which loads torch
+LOSS_BLOCK_TOKENS, LOSS_PIECE_WORDS = 512, 8192  # of a GPU, as in loss.py, which loads torch
 MUON_COPIES = 9  # of the largest stack of matrices, while it is updated in fp32
 
 
@@ -148,11 +148,12 @@ def _again_bytes(model: ModelConfig, size: int) -> int:
 
 
 def _loss_bytes(model: ModelConfig, tokens: int, size: int) -> int:
-    """The fused cross-entropy: its input, both gradients, the scaled head, a block of logits, two in fp32.
+    """The fused cross-entropy: its input, both gradients, a block of logits, two in fp32.
 
-    And what is added to the head's gradient, of a piece of the vocabulary at a time.
+    Where the compute type is not fp32, also the converted head, and what is added to the head's gradient, of
+    a piece of the vocabulary at a time.
     """
     vocab, width = model.vocab_size, model.width
     gradients = size * 2 * tokens * width + FULL * model.padded_vocab_size * width
-    head = size * (vocab + min(vocab, LOSS_PIECE_WORDS)) * width
+    head = size * (vocab + min(vocab, LOSS_PIECE_WORDS)) * width if size != FULL else 0
     return gradients + head + (size + 2 * FULL) * min(tokens, LOSS_BLOCK_TOKENS) * vocab

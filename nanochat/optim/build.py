@@ -61,5 +61,5 @@ def build_optimizer(model: GPT, config: OptimConfig) -> MuonAdamW:
     return MuonAdamW(
         groups, config.schedule, model.compute_dtype,
         compiled=config.compile == "on" or (config.compile == "auto" and on_gpu), on_device=on_gpu,
-        loss_scale=LossScale(model.device) if half else None,
+        loss_scale=LossScale(model.device) if half else None, clip_norm=config.clip_norm,
     )  # fmt: skip

@@ -21,9 +21,10 @@ class MuonAdamW:
     With several ranks each owns the state of its share and updates that; see ``Share``. It has to be built
     after the process group. ``dtype`` is what Muon orthogonalises in; ``compiled`` fuses its step;
     ``on_device`` decides there whether a step may be taken, so that the host never waits for its norm;
-    ``loss_scale`` is what the gradients are multiplied by. It has the interface of ``torch.optim.Optimizer``
-    without its base, which imports the compiler (2 s in every process) and rounds restored state to the type
-    of its parameter.
+    ``loss_scale`` is what the gradients are multiplied by. Where all of them together are longer than
+    ``clip_norm``, they are scaled down to it (Pascanu et al., 2013); 0 clips nothing. It has the interface of
+    ``torch.optim.Optimizer`` without its base, which imports the compiler (2 s in every process) and rounds
+    restored state to the type of its parameter.
     """
 
     def __init__(
@@ -35,8 +36,10 @@ class MuonAdamW:
         *,
         on_device: bool = False,
         loss_scale: LossScale | None = None,
+        clip_norm: float = 0.0,
     ) -> None:
         self.param_groups, self.schedule, self.loss_scale = groups, schedule, loss_scale
+        self._clip_norm = clip_norm
         self._on_device = on_device
         self._muon_step = partial(compiled_muon_step if compiled else muon_step, dtype=dtype)
         self._shares = [_shares_of(group) for group in groups]
@@ -62,7 +65,7 @@ class MuonAdamW:
 
     @torch.no_grad()
     def step(self, loss: Tensor | None = None) -> Tensor:
-        """One update from the gradients in ``.grad``, averaged over ranks; their global norm, 0-d float64.
+        """One update from the gradients in ``.grad``, averaged over ranks; their whole norm, 0-d float64.
 
         Where that is zero, NaN or infinite, or ``loss`` is not finite, parameters and state stay as they are,
         on every rank alike. Otherwise a missing gradient counts as zero.
@@ -78,6 +81,8 @@ class MuonAdamW:
         usable = (norm > 0) & norm.isfinite() & (True if loss is None else loss.isfinite())
         if not self._on_device and not usable:
             return norm
+        if self._clip_norm and (self._on_device or norm > self._clip_norm):
+            torch._foreach_mul_(every, (self._clip_norm / norm).clamp_max(1).float())
         taken = usable if self._on_device else None
         work = list(zip(self.param_groups, self._shares, grads, strict=True))
         work.sort(key=lambda item: item[0]["kind"] == "muon")  # big tables travel while Muon computes

@@ -26,3 +26,7 @@ def test_the_course_of_a_long_run() -> None:
     assert schedule.momentum(0, 4000) == pytest.approx(0.85)
     assert schedule.momentum(1000, 4000) == pytest.approx(0.97)
     assert schedule.momentum(4000, 4000) == pytest.approx(0.90)
+
+
+def test_momentum_rises_by_the_step_and_not_by_the_share_of_a_short_run() -> None:
+    assert Schedule().momentum(75, 300) == pytest.approx(0.85 + 0.12 * 75 / 400)

@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 from nanochat.config.model import ARCHITECTURES, ModelConfig
 from nanochat.config.optim import OptimConfig
+from nanochat.model import loss as loss_module
 from nanochat.model.gpt import GPT
 from nanochat.model.memory import Batch, largest_rows, training_memory
 from nanochat.optim.build import build_optimizer
@@ -64,6 +65,11 @@ class Live(TorchDispatchMode):
                 self.see(leaf)
         self.peak = max(self.peak, self.now)
         return result
+
+
+@pytest.fixture(autouse=True)
+def _blocks_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(loss_module.BLOCK_TOKENS, "cpu", loss_module.BLOCK_TOKENS["cuda"])
 
 
 def build(changes: str, dtype: torch.dtype) -> tuple[GPT, Tensor]:

@@ -150,6 +150,27 @@ def test_a_step_decided_on_the_device_is_the_same_step() -> None:
     assert repr(state) == repr(expected_state)
 
 
+@pytest.mark.parametrize("on_device", [True, False])
+def test_a_gradient_longer_than_the_limit_counts_as_one_of_that_length(on_device: bool) -> None:
+    ends = []
+    for length in (0.5, 1.0, 1.0, 30.0):
+        model, optimizer = model_and_optimizer()
+        optimizer._on_device = on_device
+        generator = torch.Generator().manual_seed(3)
+        grads = [torch.randn(p.shape, generator=generator) for p in model.parameters()]
+        size = torch.stack([g.norm() for g in grads]).norm()
+        for number, scale in enumerate((1.0, length)):
+            for p, grad in zip(model.parameters(), grads, strict=True):
+                p.grad = grad * (scale / size) if number else grad.roll(1) / size
+            norm = optimizer.step()
+        assert float(norm) == pytest.approx(length)
+        ends.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
+    shorter, limit, again, longer = ends
+    assert torch.equal(limit, again)
+    assert torch.allclose(limit, longer, rtol=0, atol=1e-5)
+    assert not torch.allclose(limit, shorter, rtol=0, atol=1e-3)
+
+
 @pytest.mark.criterion("T15")
 @pytest.mark.parametrize("on_device", [True, False])
 @pytest.mark.parametrize("bad", ["nan", "inf", "-inf", "loss"])
