@@ -1,4 +1,7 @@
-"""Quality at equal cost: val_bpb of both sides after the same number of tokens, by depth and seed."""
+"""Quality at equal cost: val_bpb of both sides after the same number of tokens, by depth and seed.
+
+Time is not measured here, so both train at once, with one thread each.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from typing import Any
 from loader import peer_command
 from train_sides import Setting, our_config, peer_options, start_ours, start_peer
 
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 NANOCHAT_NAMES = {
     "embedding.weight": "transformer.wte.weight", "head.weight": "lm_head.weight",
     "residual_scale": "resid_lambdas", "skip_scale": "x0_lambdas", "smear_gate.weight": "smear_gate.weight",
@@ -41,11 +45,14 @@ def _of_depth(work: Path, depth: int, arguments: argparse.Namespace) -> dict[str
     for seed in range(42, 42 + arguments.seeds):
         tag = f"d{depth}_seed{seed}"
         config = our_config(setting, seed, dtype)
-        start_ours(work, tag, config).finish()
-        found["ours"].append(measure(work, config, _our_weights(work / tag / "output")))
+        sides = [start_ours(work, tag, config, **ONE_THREAD)]
         if isinstance(peer_command(), list):
             options = peer_options(setting) | {"model_tag": tag}
-            start_peer(work, f"peer_{tag}", seed, options, NANOCHAT_DTYPE=dtype).finish()
+            sides.append(start_peer(work, f"peer_{tag}", seed, options, NANOCHAT_DTYPE=dtype, **ONE_THREAD))
+        for side in sides:
+            side.finish()
+        found["ours"].append(measure(work, config, _our_weights(work / tag / "output")))
+        if len(sides) == 2:
             saved = work / "base_checkpoints" / tag / f"model_{setting.steps:06d}.pt"
             weights = _renamed(torch.load(saved, weights_only=True), config)
             found["peer"].append(measure(work, config, weights))

@@ -138,12 +138,14 @@ def our_job(work: Path, name: str, config: dict[str, Any]) -> Any:
     return Job("base", "nanochat.stages.base", attempt, torchrun=True)
 
 
-def start_ours(work: Path, name: str, config: dict[str, Any], *, torchrun: bool = False) -> Side:
+def start_ours(
+    work: Path, name: str, config: dict[str, Any], *, torchrun: bool = False, **extra: str
+) -> Side:
     """Our stage in the pipeline's environment; without torchrun it is one process that can be stopped."""
     from flows.launch import command, environment
 
     job = our_job(work, name, config)
-    env = {**environment(job), "PYTHONPATH": str(ROOT)}
+    env = {**environment(job), "PYTHONPATH": str(ROOT), **extra}
     program = [sys.executable, "-m", job.module, "--job", str(job.attempt / "job.json")]
     return Side(name, command(job) if torchrun else program, env, work)
 
