@@ -49,8 +49,12 @@ def _of_depth(work: Path, depth: int, arguments: argparse.Namespace) -> dict[str
         if isinstance(peer_command(), list):
             options = peer_options(setting) | {"model_tag": tag}
             sides.append(start_peer(work, f"peer_{tag}", seed, options, NANOCHAT_DTYPE=dtype, **ONE_THREAD))
-        for side in sides:
-            side.finish()
+        try:
+            for side in sides:
+                side.finish()
+        finally:
+            for side in sides:
+                side.end()
         found["ours"].append(measure(work, config, _our_weights(work / tag / "output")))
         if len(sides) == 2:
             saved = work / "base_checkpoints" / tag / f"model_{setting.steps:06d}.pt"
