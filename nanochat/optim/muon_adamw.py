@@ -65,7 +65,7 @@ class MuonAdamW:
 
     @torch.no_grad()
     def step(self, loss: Tensor | None = None) -> Tensor:
-        """One update from the gradients in ``.grad``, averaged over ranks; their whole norm, 0-d float64.
+        """One update from the gradients in ``.grad``, averaged over ranks; their norm unclipped, 0-d float64.
 
         Where that is zero, NaN or infinite, or ``loss`` is not finite, parameters and state stay as they are,
         on every rank alike. Otherwise a missing gradient counts as zero.
