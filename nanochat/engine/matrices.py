@@ -46,14 +46,22 @@ def activation_dtype(kept_as: WeightFormat) -> torch.dtype:
     return torch.bfloat16 if kept_as == "bfloat16" else torch.float32
 
 
-def matrix(weight_OI: Tensor, kept_as: WeightFormat) -> Matrix:
-    """The product with the transpose of ``weight_OI``, which is fp32. UsageError for a format not here."""
+def matrix(weight_OI: Tensor, kept_as: WeightFormat, *, relu: bool = False) -> Matrix:
+    """The product with the transpose of ``weight_OI``, which is fp32, and then ``relu`` of it.
+
+    UsageError for a format that this machine has not.
+    """
     if kept_as not in (formats := formats_of(weight_OI.device)):
         raise UsageError(f"weights in {kept_as} on {weight_OI.device.type}", f"one of {', '.join(formats)}")
     if kept_as == "float16":
-        return _packed_float16(weight_OI)
+        return _packed_float16(weight_OI, relu)
     if kept_as == "int8":
-        return _packed_int8(weight_OI)
+        return _packed_int8(weight_OI, relu)
+    plain = _plain(weight_OI, kept_as)
+    return (lambda x_NI: plain(x_NI).relu_()) if relu else plain
+
+
+def _plain(weight_OI: Tensor, kept_as: WeightFormat) -> Matrix:
     weight_OI = weight_OI.to(activation_dtype(kept_as))
     if weight_OI.device.type != "cpu" or kept_as == "bfloat16":
         weight_OI = weight_OI.contiguous()
@@ -62,14 +70,15 @@ def matrix(weight_OI: Tensor, kept_as: WeightFormat) -> Matrix:
     return lambda x_NI: torch.mm(x_NI, weight_IO)
 
 
-def _packed_float16(weight_OI: Tensor) -> Matrix:
+def _packed_float16(weight_OI: Tensor, relu: bool) -> Matrix:
     limit = torch.finfo(torch.float16).max
     packed = torch.ops.quantized.linear_prepack_fp16(weight_OI.clamp(-limit, limit).contiguous(), None)
-    product = torch.ops.quantized.linear_dynamic_fp16
+    operations = torch.ops.quantized
+    product = operations.linear_relu_dynamic_fp16 if relu else operations.linear_dynamic_fp16
     return lambda x_NI: product(x_NI, packed)
 
 
-def _packed_int8(weight_OI: Tensor) -> Matrix:
+def _packed_int8(weight_OI: Tensor, relu: bool) -> Matrix:
     """One scale an output; the input is quantised too, with one scale for all of it."""
     scale_O = (weight_OI.abs().amax(dim=1).clamp_min(1e-12) / 127).double()
     zero_O = torch.zeros(len(weight_OI), dtype=torch.int64)
@@ -77,7 +86,7 @@ def _packed_int8(weight_OI: Tensor) -> Matrix:
         warnings.simplefilter("ignore")  # torch's way of making such tensors is announced to move
         quantised = torch.quantize_per_channel(weight_OI, scale_O, zero_O, 0, torch.qint8)
         packed = torch.ops.quantized.linear_prepack(quantised, None)
-    product = torch.ops.quantized.linear_dynamic
+    product = torch.ops.quantized.linear_relu_dynamic if relu else torch.ops.quantized.linear_dynamic
     return lambda x_NI: product(x_NI, packed, True)
 
 

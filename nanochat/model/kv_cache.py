@@ -18,6 +18,7 @@ from torch import Tensor
 from nanochat.config.model import ModelConfig
 
 SLACK_TOKENS = 64  # kept beyond a window
+COMMON_TOKENS = 64  # a shorter common beginning of rows is not worth products of its own
 
 
 class KVCache:
@@ -37,6 +38,7 @@ class KVCache:
         self.tokens_RT = torch.zeros(rows, max_tokens, dtype=torch.int64, device=device)
         self._lengths = [0] * rows
         self._written = [0] * rows  # the length that a row had before it was truncated
+        self._common: tuple[list[int], int] | None = None  # some rows, and what they begin with in common
 
     def length(self, row: int) -> int:
         """How many tokens the row holds."""
@@ -44,6 +46,7 @@ class KVCache:
 
     def reset(self, rows_N: Tensor) -> None:
         """Forget the given rows, so that new prompts can use them."""
+        self._common = None
         for row in rows_N.tolist():
             self._lengths[row] = self._written[row] = 0
 
@@ -51,12 +54,14 @@ class KVCache:
         """Forget a row and wipe what is stored: a NaN would outlive ``reset``, since even 0 * NaN is one."""
         for tensor in (*self.keys_RHSD, *self.values_RHSD, self.tokens_RT):
             tensor[row] = 0
+        self._common = None
         self._lengths[row] = self._written[row] = 0
 
     def truncate(self, row: int, tokens: int) -> bool:
         """Keep only the first ``tokens`` of the row; False, nothing changed: a window has dropped some."""
         if not self._holds(row, tokens):
             return False
+        self._common = None
         self._lengths[row] = tokens
         return True
 
@@ -68,8 +73,17 @@ class KVCache:
         for tensor in (*self.keys_RHSD, *self.values_RHSD):
             tensor[target, :, :written] = tensor[source, :, :written]
         self.tokens_RT[target, :tokens] = self.tokens_RT[source, :tokens]
+        self._common = None
         self._lengths[target], self._written[target] = tokens, written
         return True
+
+    def common(self, rows: list[int]) -> int:
+        """How many tokens all of these rows begin with; longer rows have no fewer, so it is asked once."""
+        if self._common is None or self._common[0] != rows:
+            tokens_NT = self.tokens_RT[rows, : min(self._lengths[row] for row in rows)]
+            equal_T = (tokens_NT == tokens_NT[0]).all(dim=0)
+            self._common = rows, int(equal_T.cumprod(dim=0).sum())
+        return self._common[1]
 
     def _holds(self, row: int, tokens: int) -> bool:
         """Whether the row still has all that a token after the first ``tokens`` can see."""
@@ -120,6 +134,12 @@ class Reading:
         """Whether all rows hold the same number of tokens."""
         return min(self.starts) == max(self.starts)
 
+    @functools.cached_property
+    def common(self) -> int:
+        """How many tokens all rows begin with, if that is worth knowing; else 0."""
+        common = self.cache.common(self.rows) if len(self.rows) > 1 else 0
+        return common if common >= COMMON_TOKENS else 0
+
     def previous_tokens_N(self) -> Tensor:
         """The token before the new ones; of rows that were empty, any."""
         return self.cache.tokens_RT[self.rows_N, self.start_N - 1]
@@ -140,11 +160,22 @@ class LayerCache:
     reading: Reading
     layer: int
 
-    def append(self, k_NHTD: Tensor, v_NHTD: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    def common(self) -> tuple[Tensor, Tensor] | None:
+        """Keys and values (H, P, D) of the P tokens that all rows begin with and their next token sees."""
+        cache, reading = self.reading.cache, self.reading
+        keys, values = cache.keys_RHSD[self.layer], cache.values_RHSD[self.layer]
+        if not reading.common or max(reading.starts) > min(cache.windows[self.layer], keys.size(2) - 1):
+            return None
+        row, common = reading.rows[0], reading.common
+        return keys[row, :, :common], values[row, :, :common]
+
+    def append(
+        self, k_NHTD: Tensor, v_NHTD: Tensor, *, after: int = 0
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Store T new tokens a row; return the keys and values that they may see, new ones included.
 
-        And the visibility mask (N, 1, T, keys), or None where it is the causal one.
-        A single new token sees all keys then.
+        And the visibility mask (N, 1, T, keys), or None where it is the causal one. A single new token sees
+        all keys then; of those ``after`` leaves out the first, which must be ``common``.
         """
         cache, length = self.reading.cache, k_NHTD.size(2)
         keys, values = cache.keys_RHSD[self.layer], cache.values_RHSD[self.layer]
@@ -152,7 +183,9 @@ class LayerCache:
             self._store(keys, k_NHTD)
             self._store(values, v_NHTD)
             used = min(max(self.reading.starts) + 1, keys.size(2))
-            return self._used(keys, used), self._used(values, used), self._one_token_mask(used)
+            mask = self._one_token_mask(used)
+            mask = mask if mask is None else mask[..., after:]
+            return self._used(keys, after, used), self._used(values, after, used), mask
         # the new tokens may take the slots of what the first of them still sees
         before = min(max(self.reading.starts), cache.windows[self.layer])
         k, v = self._before(keys, before, k_NHTD), self._before(values, before, v_NHTD)
@@ -168,9 +201,9 @@ class LayerCache:
         slot_NT = reading.position_NT[:, -slots:] % slots
         kept_RHSD[reading.rows_N[:, None], :, slot_NT] = new_NHTD[:, :, -slots:].transpose(1, 2)
 
-    def _used(self, kept_RHSD: Tensor, used: int) -> Tensor:
+    def _used(self, kept_RHSD: Tensor, after: int, used: int) -> Tensor:
         rows = self.reading.neighbours
-        return kept_RHSD[rows if rows else self.reading.rows_N, :, :used]
+        return kept_RHSD[rows if rows else self.reading.rows_N, :, after:used]
 
     def _before(self, kept_RHSD: Tensor, before: int, new_NHTD: Tensor) -> Tensor:
         """The new tokens behind the ``before`` ones before them."""

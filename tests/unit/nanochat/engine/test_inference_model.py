@@ -50,6 +50,42 @@ def test_logits_are_those_of_the_full_forward(changes: dict[str, Any]) -> None:
             assert (logits[i] - full[i, length - 1]).abs().max() <= 1e-4
 
 
+@pytest.mark.parametrize("changes", SHAPES.values(), ids=SHAPES)
+def test_rows_that_begin_alike_say_what_the_full_forward_says(changes: dict[str, Any]) -> None:
+    """Copies of one row, and one read by itself, go on with their own tokens, beyond every window."""
+    model, tokens = noisy(shape(**changes)), texts(3, 330)
+    tokens[:, :100] = tokens[0, :100]
+    fast, rows, held = InferenceModel(model, "float32"), torch.tensor([2, 0, 3]), [100, 105, 117]
+    cache = fast.new_cache(4, 330)
+    with torch.no_grad():
+        full = model(tokens)
+    fast.prefill(tokens[:1, :100], cache, rows[:1])
+    assert cache.copy(2, 0, 100)
+    fast.prefill(tokens[1:2, 100:105], cache, rows[1:2])
+    fast.prefill(tokens[2:, :117], cache, rows[2:])
+    for _ in range(200):
+        new = torch.stack([tokens[i, length] for i, length in enumerate(held)])
+        logits = fast.decode(new, cache, rows)
+        assert cache.common(rows.tolist()) == 100
+        for i, length in enumerate(held):
+            assert (logits[i] - full[i, length]).abs().max() <= 1e-4
+        held = [length + 1 for length in held]
+
+
+def test_a_common_beginning_is_read_of_one_row_alone() -> None:
+    model, tokens = noisy(shape()), texts(1, 90)
+    fast = InferenceModel(model, "float32")
+    cache = fast.new_cache(2, 120)
+    fast.prefill(tokens, cache, torch.tensor([0]))
+    assert cache.copy(0, 1, 90)
+    for tensor in (*cache.keys_RHSD, *cache.values_RHSD):
+        tensor[1, :, :90] = torch.nan
+    logits = fast.decode(torch.tensor([3, 3]), cache, torch.tensor([0, 1]))
+    assert (logits[0] - logits[1]).abs().max() <= 1e-5
+    assert cache.truncate(1, 63)  # too short for products of its own
+    assert fast.decode(torch.tensor([3, 3]), cache, torch.tensor([0, 1]))[1].isnan().all()
+
+
 def naive(model: GPT, prompt: list[int], count: int) -> list[int]:
     """Greedy, everything read anew for each token."""
     ids = list(prompt)

@@ -124,6 +124,25 @@ def test_a_copy_lives_on_without_its_source(model: GPT) -> None:
     assert (logits - expected(model, whole)).abs().max() <= TOLERANCE
 
 
+def test_what_rows_begin_with_in_common_is_known_whatever_became_of_them(model: GPT) -> None:
+    cache, tokens = model.new_cache(3, TOKENS), texts(2)
+    read(model, cache, 0, tokens[0, :90], [])
+    assert cache.copy(0, 1, 60)
+    assert (cache.common([0, 2]), cache.common([1]), cache.common([0, 1])) == (0, 60, 60)
+    read(model, cache, 1, tokens[0, 60:70], [])
+    assert cache.common([0, 1]) == 60  # still true, if no longer all
+    assert cache.common([1, 0]) == 70
+    assert cache.truncate(0, 30)
+    assert cache.common([1, 0]) == 30
+    cache.reset(row(1))
+    read(model, cache, 1, tokens[1, :70], [])
+    assert cache.common([1, 0]) == 0
+    assert cache.copy(1, 0, 65)
+    assert cache.common([1, 0]) == 65
+    cache.clear(1)
+    assert cache.common([1, 0]) == 0
+
+
 SMALL = ModelConfig(
     depth=3, width=32, num_heads=2, num_kv_heads=1, vocab_size=64, seq_len=160, window_pattern="S"
 )  # windows of 128, 128 and 160: what they drop is dropped early
