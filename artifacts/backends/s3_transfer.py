@@ -9,17 +9,19 @@ import random
 import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
+from io import FileIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from botocore.exceptions import BotoCoreError
 
-from artifacts.atomic import changed_error, disk_errors, file_state
+from artifacts.atomic import CHUNK_BYTES, changed_error, disk_errors, file_state
 
 ATTEMPTS = 5
-PART_BYTES = 8 << 20
+PART_BYTES = 8 << 20  # of an upload
+RANGE_BYTES = 16 << 20  # of a download
 _MOST_PARTS = 9_000  # S3 takes 10,000
-_AT_ONCE = 4  # parts of one file under way: times PART_BYTES, the memory that it takes
+_AT_ONCE = 4  # parts of one file under way; an upload takes PART_BYTES of memory for each
 
 
 def upload(client: Any, at: dict[str, str], source: Path, sha256: str, hashed: os.stat_result | None) -> None:
@@ -95,29 +97,34 @@ def download(client: Any, at: dict[str, str], target: Path, size: int, etag: str
         done = _done_parts(done_path, target, size, etag)
         if not done:
             target.unlink(missing_ok=True)
-            done_path.write_text(f"{etag} {size}\n", encoding="ascii")
-        with target.open("r+b" if done else "x+b") as file, done_path.open("a", encoding="ascii") as log:
+            done_path.write_text(_heading(etag, size), encoding="ascii")
+        digest, waiting = hashlib.sha256(), deque[Future[int]]()
+        with (
+            target.open("r+b" if done else "x+b", buffering=0) as file,
+            done_path.open("a", encoding="ascii") as log,
+        ):
             file.truncate(size)
 
-            def fetch(start: int) -> bytes:
-                last = min(start + PART_BYTES, size) - 1
-                if start in done:
-                    return os.pread(file.fileno(), last + 1 - start, start)
-                data, _ = fetch_object(client, at, Range=f"bytes={start}-{last}", IfMatch=etag)
-                os.pwrite(file.fileno(), data, start)
-                log.write(f"{start}\n")
-                log.flush()
-                return data
+            def fetch(start: int) -> int:
+                if start not in done:
+                    _fetch_range(client, at, file, start, min(start + RANGE_BYTES, size), etag)
+                    log.write(f"{start}\n")
+                    log.flush()
+                return start
 
-            digest = hashlib.sha256()
-            waiting: deque[Future[bytes]] = deque()
+            def hash_one() -> None:
+                start = file.seek(waiting.popleft().result())
+                end = min(start + RANGE_BYTES, size)
+                for chunk in range(start, end, CHUNK_BYTES):
+                    digest.update(file.read(min(CHUNK_BYTES, end - chunk)))
+
             with ThreadPoolExecutor(_AT_ONCE) as pool:
-                for start in range(0, size, PART_BYTES):
+                for start in range(0, size, RANGE_BYTES):
                     if len(waiting) == _AT_ONCE:
-                        digest.update(waiting.popleft().result())
+                        hash_one()
                     waiting.append(pool.submit(fetch, start))
-                for future in waiting:
-                    digest.update(future.result())
+                while waiting:
+                    hash_one()
         done_path.unlink()
     return digest.hexdigest()
 
@@ -126,10 +133,35 @@ def _done_parts(done_path: Path, target: Path, size: int, etag: str) -> set[int]
     """Where the parts start that an earlier attempt at the same object left in ``target``."""
     if not (done_path.is_file() and target.is_file()):
         return set()
-    first, *rest = done_path.read_text(encoding="ascii", errors="replace").split("\n")
-    if first != f"{etag} {size}" or target.stat().st_size != size:
+    text, heading = done_path.read_text(encoding="ascii", errors="replace"), _heading(etag, size)
+    if not text.startswith(heading) or target.stat().st_size != size:
         return set()
-    return {int(line) for line in rest[:-1] if line.isdigit()}  # the last one may be half a number
+    lines = text.removeprefix(heading).split("\n")[:-1]  # the last one may be half a number
+    return {int(line) for line in lines if line.isdigit()}
+
+
+def _heading(etag: str, size: int) -> str:
+    """What the numbers of a list of parts are about."""
+    return f"{etag} {size} {RANGE_BYTES}\n"
+
+
+def _fetch_range(client: Any, at: dict[str, str], file: FileIO, start: int, end: int, etag: str) -> None:
+    """Fetch the bytes from ``start`` to ``end`` into their place; if the connection breaks, then the rest.
+
+    In small chunks: the page faults of buffers as large as a part take longer than the copying.
+    """
+    tries = 0
+    while start < end:
+        answer = client.get_object(**at, Range=f"bytes={start}-{end - 1}", IfMatch=etag)
+        tries += 1 + answer["ResponseMetadata"].get("RetryAttempts", 0)
+        try:
+            for data in answer["Body"].iter_chunks(CHUNK_BYTES):
+                start += os.pwrite(file.fileno(), data, start)
+            return
+        except BotoCoreError:
+            if tries >= ATTEMPTS:
+                raise
+        _wait(tries)
 
 
 def fetch_object(
@@ -148,4 +180,8 @@ def fetch_object(
         except BotoCoreError:
             if tries >= attempts:
                 raise
-        time.sleep(random.uniform(0, 0.1 * 2**tries))
+        _wait(tries)
+
+
+def _wait(tries: int) -> None:
+    time.sleep(random.uniform(0, 0.1 * 2**tries))

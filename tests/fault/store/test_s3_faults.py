@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from artifacts.backends.s3 import S3Backend
+from artifacts.backends.s3_transfer import RANGE_BYTES
 from artifacts.errors import ResourceError
 from artifacts.names import Names, Pointer
 
@@ -157,7 +158,7 @@ def test_an_old_list_makes_no_version_twice(backend: S3Backend, proxy: Any) -> N
 def test_a_killed_download_goes_on_where_it_stopped(
     backend: S3Backend, proxy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("artifacts.backends.s3_transfer.PART_BYTES", 100_000)
+    monkeypatch.setattr("artifacts.backends.s3_transfer.RANGE_BYTES", 100_000)
     monkeypatch.setattr("artifacts.backends.s3_transfer._AT_ONCE", 1)
     data = random.Random(0).randbytes(1_000_000)
     backend.put("x", data)
@@ -173,10 +174,36 @@ def test_a_killed_download_goes_on_where_it_stopped(
     assert not (tmp_path / "target.parts").exists()
 
 
+@pytest.mark.criterion("T43")
+def test_of_a_part_that_breaks_off_only_the_rest_is_fetched(
+    backend: S3Backend, proxy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward, starts = proxy._forward, []
+
+    def noted(request: Any, body: bytes) -> Any:
+        if asked := request.headers["Range"]:
+            starts.append(int(asked.removeprefix("bytes=").partition("-")[0]))
+        return forward(request, body)
+
+    monkeypatch.setattr(proxy, "_forward", noted)
+    data = random.Random(0).randbytes(3_000_000)
+    backend.put("x", data)
+    answers = iter([None, "body", "body", None])  # HEAD, then half of what was asked for, twice
+    proxy.plan = lambda method, path: next(answers)
+    assert backend.download("x", tmp_path / "target") == sha256(data)
+    assert (tmp_path / "target").read_bytes() == data
+    assert starts[0] == 0 < starts[1] < starts[2], starts
+    proxy.plan = lambda method, path: "body" if method == "GET" else None
+    proxy.requests.clear()
+    with pytest.raises(ResourceError, match=f"^s3://{BUCKET}/"):
+        backend.download("x", tmp_path / "again")
+    assert 2 <= len(proxy.requests) <= 6
+
+
 def test_what_another_object_left_is_not_mixed_in(backend: S3Backend, tmp_path: Path) -> None:
     backend.put("x", b"new")
     (tmp_path / "target").write_bytes(b"old")
-    (tmp_path / "target.parts").write_text('"other" 3\n0\n')
+    (tmp_path / "target.parts").write_text(f'"other" 3 {RANGE_BYTES}\n0\n')
     assert backend.download("x", tmp_path / "target")
     assert (tmp_path / "target").read_bytes() == b"new"
 
