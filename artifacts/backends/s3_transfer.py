@@ -164,16 +164,14 @@ def _fetch_range(client: Any, at: dict[str, str], file: FileIO, start: int, end:
         _wait(tries)
 
 
-def fetch_object(
-    client: Any, at: dict[str, str], *, attempts: int = ATTEMPTS, **wanted: str
-) -> tuple[bytes, str]:
-    """An object's bytes (or a range of them) and its ETag; asked for again if the connection breaks.
+def fetch_object(client: Any, at: dict[str, str], *, attempts: int = ATTEMPTS) -> tuple[bytes, str]:
+    """An object's bytes and its ETag; asked for again if the connection breaks.
 
     botocore repeats a request that got no answer, this one whose answer broke off: together ``attempts``.
     """
     tries = 0
     while True:
-        answer = client.get_object(**at, **wanted)
+        answer = client.get_object(**at)
         tries += 1 + answer["ResponseMetadata"].get("RetryAttempts", 0)
         try:
             return answer["Body"].read(), answer["ETag"]
