@@ -133,7 +133,8 @@ def s3(work: Path, payload: Path, rounds: int) -> Any:
 
     def pull(number: int) -> None:
         shutil.rmtree(work / "home", ignore_errors=True)
-        store(number).checkout(manifest_of(store(number)), work / f"s3views{number}")
+        opened = store(number)
+        opened.checkout(manifest_of(opened), work / f"s3views{number}")
 
     def peer_push(number: int) -> None:
         for path in payload.iterdir():
