@@ -38,10 +38,9 @@ def checkout(store: Store, manifest: Manifest, view_root: Path) -> Path:
     source = _Source(store, manifest, view_root, verified, cache)
     with disk_errors(view_root):
         make_directories(view_root)
-        if not view.is_dir():
-            _build(source, view)
-        _remove_foreign(view, manifest)
-        source.place_all(view)
+        if view.is_dir() or not _build(source, view):
+            _remove_foreign(view, manifest)
+            source.place_all(view)
         os.utime(view)  # when it was used last
         verified.save()
     if source.cache:
@@ -115,8 +114,8 @@ def _link(stored: Path, temporary: Path) -> bool:
     return True
 
 
-def _build(source: _Source, view: Path) -> None:
-    """Make the whole folder and give it its name by one rename; another process may be faster."""
+def _build(source: _Source, view: Path) -> bool:
+    """Make the whole folder and give it its name by one rename; False if another process was faster."""
     temporary = view.parent / temporary_name()
     try:
         temporary.mkdir()
@@ -126,6 +125,8 @@ def _build(source: _Source, view: Path) -> None:
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
+            return False
+        return True
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
