@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from artifacts import checkout as checkout_module
+from artifacts.atomic import digest_into
 from artifacts.errors import DataError
 from artifacts.store import Store
 
@@ -119,6 +120,19 @@ def test_a_verified_file_is_not_hashed_again(
     monkeypatch.setattr("artifacts.verified.digest_into", hashed.append)
     store.checkout(manifest, views)
     assert hashed == []
+
+
+def test_each_file_of_a_new_folder_is_hashed_once(make, store: Store, views: Path, monkeypatch) -> None:
+    manifest = make.commit(FILES).manifest  # just now, so nothing is remembered of its files
+    hashed: list[str] = []
+
+    def counted(path: Path) -> str:
+        hashed.append(digest_into(path))
+        return hashed[-1]
+
+    monkeypatch.setattr("artifacts.verified.digest_into", counted)
+    assert contents(store.checkout(manifest, views)) == EXPECTED
+    assert sorted(hashed) == sorted(entry.sha256 for entry in manifest.all_files().values())
 
 
 def test_two_at_once_make_one_folder(make, store: Store, views: Path, monkeypatch) -> None:
