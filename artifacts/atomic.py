@@ -68,7 +68,7 @@ def make_directories(path: Path) -> None:
             sync_directory(path.parent)
 
 
-def write_file(path: Path, data: bytes | str, *, mode: int = 0o644) -> None:
+def write_file(path: Path, data: bytes | memoryview | str, *, mode: int = 0o644) -> None:
     """Write or replace ``path``: readers see the old bytes or all of the new ones."""
     with _temporary(path, lambda file: _write(file, data), mode) as temporary:
         os.replace(temporary, path)
@@ -189,7 +189,7 @@ def _temporary(path: Path, fill: Callable[[BinaryIO], None], mode: int) -> Itera
             temporary.unlink(missing_ok=True)
 
 
-def _write(file: BinaryIO, data: bytes | str) -> None:
+def _write(file: BinaryIO, data: bytes | memoryview | str) -> None:
     file.write(data.encode("utf-8") if isinstance(data, str) else data)
 
 

@@ -6,15 +6,19 @@ committers of one fingerprint all end with the artifact of the first.
 
 from __future__ import annotations
 
+import hashlib
 import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from mmap import mmap
 from pathlib import Path
+from queue import LifoQueue
 from typing import TYPE_CHECKING
 
 from artifacts import layout
-from artifacts.atomic import digest_into
+from artifacts.atomic import CHUNK_BYTES, changed_error, digest_into, disk_errors, file_state
 from artifacts.errors import DataError
 from artifacts.gc import keep
 from artifacts.lease import GC, Lease
@@ -30,6 +34,8 @@ if TYPE_CHECKING:
 
 RUN_FOLDER = "run"
 _AT_ONCE = 4  # files under way
+_HELD = 2  # of them in memory, if each has no more than
+_HELD_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -125,8 +131,9 @@ def _put_files(
 ) -> tuple[FileEntry, ...]:
     """Hash the files and store those that are not there yet, a few at a time.
 
-    ``mend``: also those that are there, but damaged.
+    ``mend``: also those that are there, but damaged. What goes elsewhere is read once, if memory can hold it.
     """
+    memory = None if store.is_here else _Memory()
 
     def send(source: _Source) -> None:
         hashed = source.hashed if take else None
@@ -134,11 +141,15 @@ def _put_files(
 
     def put(item: tuple[str, Path]) -> tuple[_Source, bool]:
         path, state = item[1], item[1].stat()
-        source = _Source(path, FileEntry(path=item[0], size=state.st_size, sha256=digest_into(path)), state)
-        is_there = _is_there(store, source.entry, mend)
-        if not is_there:
-            send(source)
-        return source, is_there
+        with memory.read(path, state) if memory else nullcontext() as data:
+            sha256 = digest_into(path) if data is None else hashlib.sha256(data).hexdigest()
+            source = _Source(path, FileEntry(path=item[0], size=state.st_size, sha256=sha256), state)
+            is_there = _is_there(store, source.entry, mend)
+            if data is not None and not is_there:
+                store.backend.put(source.key, data)
+            elif not is_there:
+                send(source)
+            return source, is_there
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         done = list(pool.map(put, files))
@@ -147,6 +158,38 @@ def _put_files(
         for _ in pool.map(send, [source for source in found if source.key not in kept]):
             pass
     return tuple(source.entry for source, _ in done)
+
+
+class _Memory:
+    """Where a few files lie from when they are hashed until they are sent, so that they are read once."""
+
+    def __init__(self) -> None:
+        self._free: LifoQueue[memoryview] = LifoQueue()
+        for _ in range(_HELD):
+            self._free.put(memoryview(mmap(-1, _HELD_BYTES)))  # takes no more than what is written to it
+
+    @contextmanager
+    def read(self, path: Path, state: os.stat_result) -> Iterator[memoryview | None]:
+        """The file's bytes; None if they are too many. DataError if it is not in that ``state``."""
+        size = state.st_size
+        if size > _HELD_BYTES:
+            yield None
+        elif size <= CHUNK_BYTES:  # does not wait for large ones
+            yield _filled(memoryview(bytearray(size)), path, state)
+        else:
+            memory = self._free.get()
+            try:
+                yield _filled(memory[:size], path, state)
+            finally:
+                self._free.put(memory)
+
+
+def _filled(memory: memoryview, path: Path, state: os.stat_result) -> memoryview:
+    with disk_errors(path), path.open("rb") as file:
+        size = file.readinto(memory)
+        if size != len(memory) or file_state(os.fstat(file.fileno())) != file_state(state):
+            raise changed_error(path)
+    return memory
 
 
 def _is_there(store: Store, entry: FileEntry, mend: bool) -> bool:

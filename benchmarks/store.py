@@ -157,13 +157,18 @@ def s3(work: Path, payload: Path, rounds: int) -> Any:
 def unchanged(store: Store, payload: Path) -> Any:
     """The same files again, under another fingerprint: how many blob bytes move."""
     sent: list[int] = []
-    upload = store.backend.upload
+    upload, put = store.backend.upload, store.backend.put
 
-    def counted(key: str, source: Path, **more: Any) -> None:
+    def uploaded(key: str, source: Path, **more: Any) -> None:
         sent.append(source.stat().st_size)
         upload(key, source, **more)
 
-    store.backend.upload = counted  # type: ignore[method-assign]
+    def sent_from_memory(key: str, data: bytes | memoryview) -> None:
+        if key.startswith("blobs/"):
+            sent.append(len(data))
+        put(key, data)
+
+    store.backend.upload, store.backend.put = uploaded, sent_from_memory  # type: ignore[method-assign]
     return {
         "seconds": round(seconds(lambda: store.commit(draft(2), payload, name="again")), 3),
         "blob_bytes": sum(sent),

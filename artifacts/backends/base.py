@@ -39,7 +39,7 @@ class Backend(Protocol):
     def get_many(self, keys: Sequence[str]) -> Iterator[bytes | None]:
         """What ``get`` says of each key, in order; for many small objects."""
 
-    def put(self, key: str, data: bytes) -> None:
+    def put(self, key: str, data: bytes | memoryview) -> None:
         """Create or replace the object."""
 
     def put_new(self, key: str, data: bytes) -> bool:

@@ -54,7 +54,7 @@ class LocalBackend:
             for key in keys:
                 yield _read(f"{root}/{relative_path(key)}")
 
-    def put(self, key: str, data: bytes) -> None:
+    def put(self, key: str, data: bytes | memoryview) -> None:
         """Create or replace the object."""
         write_file(self._path(key), data)
 

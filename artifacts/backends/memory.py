@@ -63,10 +63,10 @@ class MemoryBackend:
         """The objects, in order."""
         return map(self.get, keys)
 
-    def put(self, key: str, data: bytes) -> None:
+    def put(self, key: str, data: bytes | memoryview) -> None:
         """Create or replace the object."""
         with self._call("put", key):
-            self._set(key, data)
+            self._set(key, bytes(data))
 
     def put_new(self, key: str, data: bytes) -> bool:
         """Create the object; False, and nothing changes, if it exists."""

@@ -22,7 +22,7 @@ from typing import Any
 from artifacts.backends.base import ObjectInfo
 from artifacts.backends.s3_bulk import AT_ONCE, BulkReader, Page
 from artifacts.backends.s3_errors import s3_errors, status_of
-from artifacts.backends.s3_transfer import ATTEMPTS, download, fetch_object, upload
+from artifacts.backends.s3_transfer import ATTEMPTS, download, fetch_object, put, upload
 from artifacts.errors import ResourceError
 from artifacts.paths import relative_path
 
@@ -88,10 +88,10 @@ class S3Backend:
         found = self._get(key)
         return None if found is None else found[0]
 
-    def put(self, key: str, data: bytes) -> None:
-        """Create or replace the object."""
+    def put(self, key: str, data: bytes | memoryview) -> None:
+        """Create or replace the object, a large one in parts sent side by side."""
         with s3_errors(self.url):
-            self.client.put_object(**self._at(key), Body=data)
+            put(self.client, self._at(key), data)
 
     def put_new(self, key: str, data: bytes) -> bool:
         """Create the object; False, and nothing changes, if it exists."""

@@ -8,8 +8,11 @@ import os
 import random
 import time
 from collections import deque
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from io import FileIO
+from itertools import cycle
+from mmap import mmap
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -24,6 +27,15 @@ _MOST_PARTS = 9_000  # S3 takes 10,000
 _AT_ONCE = 4  # parts of one file under way; an upload takes PART_BYTES of memory for each
 
 
+def put(client: Any, at: dict[str, str], data: bytes | memoryview) -> None:
+    """Send bytes to ``at`` (Bucket, Key), many of them in parts side by side."""
+    if len(data) > PART_BYTES:
+        starts, data = range(0, len(data), PART_BYTES), memoryview(data)
+        _send_parts(client, at, (data[start : start + PART_BYTES] for start in starts))
+    else:
+        client.put_object(**at, Body=bytes(data))
+
+
 def upload(client: Any, at: dict[str, str], source: Path, sha256: str, hashed: os.stat_result | None) -> None:
     """Send a file to ``at`` (Bucket, Key). DataError, and nothing is there, if its bytes differ.
 
@@ -33,7 +45,7 @@ def upload(client: Any, at: dict[str, str], source: Path, sha256: str, hashed: o
         check = _Check(source, sha256, hashed)
         size = os.fstat(file.fileno()).st_size
         if size > PART_BYTES:
-            _upload_parts(client, at, file, check, max(PART_BYTES, -(-size // _MOST_PARTS)))
+            _send_parts(client, at, _parts(file, check, max(PART_BYTES, -(-size // _MOST_PARTS))))
             return
         data = file.read()
         check.update(data)
@@ -41,28 +53,60 @@ def upload(client: Any, at: dict[str, str], source: Path, sha256: str, hashed: o
     client.put_object(**at, Body=data, ChecksumSHA256=base64.b64encode(bytes.fromhex(sha256)).decode())
 
 
-def _upload_parts(client: Any, at: dict[str, str], file: BinaryIO, check: _Check, part_bytes: int) -> None:
+def _parts(file: BinaryIO, check: _Check, part_bytes: int) -> Iterator[memoryview]:
+    """The file in parts, each of which lies where the ``_AT_ONCE``-th before it lay."""
+    for memory in cycle([memoryview(mmap(-1, part_bytes)) for _ in range(_AT_ONCE)]):
+        part = memory[: file.readinto(memory)]  # type: ignore[attr-defined]  # a BufferedReader, which fills it
+        if not part:
+            break
+        check.update(part)
+        yield part
+    check.finish(file)
+
+
+def _send_parts(client: Any, at: dict[str, str], parts: Iterable[memoryview]) -> None:
+    """Send an object in parts, ``_AT_ONCE`` at once. Where one fails, or ``parts`` does, nothing is there."""
     upload_id = client.create_multipart_upload(**at)["UploadId"]
 
-    def send(number: int, data: bytes) -> dict[str, Any]:
-        part = client.upload_part(**at, UploadId=upload_id, PartNumber=number, Body=data)
+    def send(number: int, data: memoryview) -> dict[str, Any]:
+        part = client.upload_part(**at, UploadId=upload_id, PartNumber=number, Body=_Body(data))
         return {"PartNumber": number, "ETag": part["ETag"]}
 
-    parts: list[dict[str, Any]] = []
+    sent: list[dict[str, Any]] = []
     waiting: deque[Future[dict[str, Any]]] = deque()
     try:
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            while data := file.read(part_bytes):
-                waiting.append(pool.submit(send, len(parts) + len(waiting) + 1, data))
-                check.update(data)
+            for number, data in enumerate(parts, 1):
+                waiting.append(pool.submit(send, number, data))
                 if len(waiting) == _AT_ONCE:
-                    parts.append(waiting.popleft().result())
-            parts += [future.result() for future in waiting]
-        check.finish(file)
-        client.complete_multipart_upload(**at, UploadId=upload_id, MultipartUpload={"Parts": parts})
+                    sent.append(waiting.popleft().result())
+            sent += [future.result() for future in waiting]
+        client.complete_multipart_upload(**at, UploadId=upload_id, MultipartUpload={"Parts": sent})
     except BaseException:
         client.abort_multipart_upload(**at, UploadId=upload_id)
         raise
+
+
+class _Body:
+    """Memory as the file that botocore sends, without a copy of it."""
+
+    def __init__(self, data: memoryview) -> None:
+        self._data, self._at = data, 0
+
+    def read(self, size: int = -1) -> memoryview:
+        """The next bytes: a chunk of them, however few botocore asks for (16 KB)."""
+        start = self._at
+        self._at = min(start + CHUNK_BYTES, len(self._data)) if size >= 0 else len(self._data)
+        return self._data[start : self._at]
+
+    def tell(self) -> int:
+        """Where the next bytes are."""
+        return self._at
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go somewhere else."""
+        self._at = offset + (0, self._at, len(self._data))[whence]
+        return self._at
 
 
 class _Check:
@@ -73,7 +117,7 @@ class _Check:
         self._state = file_state(hashed) if hashed else None
         self._digest = hashlib.sha256()
 
-    def update(self, data: bytes) -> None:
+    def update(self, data: bytes | memoryview) -> None:
         """``data`` comes next."""
         if self._state is None:
             self._digest.update(data)

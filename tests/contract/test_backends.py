@@ -127,6 +127,15 @@ def test_a_file_of_several_parts(backend: Backend, tmp_path: Path) -> None:
     assert sha256(target.read_bytes()) == sha256(data)
 
 
+def test_memory_of_several_parts(backend: Backend) -> None:
+    memory = bytearray(random.Random(2).randbytes(20_000_001))
+    backend.put("blobs/x", memoryview(memory)[1:])
+    kept = bytes(memory[1:])
+    memory[:] = bytes(len(memory))
+    assert backend.get("blobs/x") == kept
+    assert list(backend.leftovers()) == []
+
+
 def test_an_empty_file(backend: Backend, tmp_path: Path) -> None:
     (tmp_path / "source").touch()
     backend.upload("blobs/x", tmp_path / "source", sha256=sha256(b""))

@@ -121,6 +121,24 @@ def test_an_answer_that_will_not_change_is_asked_for_once(
 
 
 @pytest.mark.criterion("T43")
+@pytest.mark.parametrize("fault", ["503 SlowDown", "before", "after"])
+def test_a_part_that_failed_is_sent_again_whole(backend: S3Backend, proxy: Any, fault: str) -> None:
+    data, failed = random.Random(1).randbytes(20_000_001), set()
+
+    def once(method: str, path: str) -> str | None:
+        number = path.partition("partNumber=")[2].partition("&")[0]
+        if not number or number in failed:
+            return None
+        failed.add(number)
+        return fault
+
+    proxy.plan = once
+    backend.put("x", memoryview(data))
+    assert failed == {"1", "2", "3"}
+    assert backend.get("x") == data
+
+
+@pytest.mark.criterion("T43")
 @pytest.mark.parametrize("fault", ["409 ConditionalRequestConflict", "412 PreconditionFailed"])
 def test_a_lost_write_is_not_repeated(backend: S3Backend, proxy: Any, fault: str) -> None:
     proxy.plan = lambda method, path: fault

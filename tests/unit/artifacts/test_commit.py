@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,10 +9,15 @@ from typing import Any
 import pytest
 
 from artifacts import layout
+from artifacts.backends.memory import MemoryBackend
 from artifacts.errors import DataError, UsageError
 from artifacts.lease import Lease, LeaseLost
 from artifacts.names import Pointer
 from artifacts.store import Store
+
+
+def sha256_of(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def test_files_keep_their_bytes_and_become_read_only(
@@ -152,6 +159,42 @@ def test_a_file_that_changes_while_it_is_stored_is_refused(
         store.commit(make.draft(), make.files({"x": b"1"}), name="demo", take=take)
     assert store.list() == []
     assert not [path for path in (root / "blobs").rglob("*") if path.is_file()]
+
+
+def test_a_file_that_goes_elsewhere_is_read_once(make, monkeypatch: pytest.MonkeyPatch) -> None:
+    payload, elsewhere = make.files({"x": b"1", "y": b"2" * 1_000_000}), MemoryBackend()
+    info = elsewhere.info
+
+    def late_thief(key: str) -> Any:
+        for path in payload.iterdir():
+            if sha256_of(path) in key:
+                path.unlink()
+        return info(key)
+
+    monkeypatch.setattr(elsewhere, "info", late_thief)
+    made = Store(elsewhere).commit(make.draft(), payload, name="demo").manifest
+    assert list(payload.iterdir()) == []
+    stored = {entry.path: elsewhere.get(layout.blob(entry.sha256)) for entry in made.files}
+    assert stored == {"x": b"1", "y": b"2" * 1_000_000}
+
+
+@pytest.mark.parametrize("size", [1_000, 1_000_000, 3_000_000])
+def test_a_file_that_changes_before_it_goes_elsewhere_is_refused(
+    size: int, make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    payload, elsewhere = make.files({"x": b"1" * size}), MemoryBackend()
+    monkeypatch.setattr("artifacts.commit._HELD_BYTES", 2_000_000)
+    fstat, upload = os.fstat, elsewhere.upload
+
+    def change() -> None:
+        (payload / "x").write_bytes(b"2" * size)
+        os.utime(payload / "x", ns=(0, 0))
+
+    monkeypatch.setattr("artifacts.commit.os.fstat", lambda number: change() or fstat(number))
+    monkeypatch.setattr(elsewhere, "upload", lambda *args, **more: change() or upload(*args, **more))
+    with pytest.raises(DataError, match="x changed while it was stored"):
+        Store(elsewhere).commit(make.draft(), payload, name="demo")
+    assert list(elsewhere.list("blobs/")) == []
 
 
 def test_finished_files_are_taken_without_a_copy(make, store: Store, blob_of: Callable) -> None:
