@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -139,7 +140,8 @@ def _reboot(server: Any) -> None:
     server.asks("PATCH", weekly, {"active": True})
     processes = server.processes()
     for process in processes:
-        process.kill()
+        with suppress(psutil.NoSuchProcess):  # they end with the supervisor, which is the first
+            process.kill()
     psutil.wait_procs(processes, timeout=30)
     server.up()
     under_way = {"state": {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}}}
