@@ -11,9 +11,9 @@ CARGO := cargo --quiet
 CRATE := --manifest-path rustbpe/Cargo.toml
 COMPILE := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-annotate --no-header --quiet
-# Many tests wait (for fsync, time-outs, servers), so three at once use two cores well. A file stays whole: its
+# Many tests wait (for fsync, time-outs, servers), so two at once use two cores well. A file stays whole: its
 # fixtures are made once.
-AT_ONCE := -n 3 --dist loadfile --no-loadscope-reorder
+AT_ONCE := -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help setup demo up down test check crate-test fuzz soak lock clean
 
