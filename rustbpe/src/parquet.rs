@@ -55,7 +55,7 @@ pub fn count_parquet(
                 stop.store(true, Ordering::Relaxed);
                 budget.close();
             }
-            worked
+            worked.err()
         };
         let workers: Vec<_> = (by_thread.iter_mut())
             .map(|counts| (counts, sender.clone()))
@@ -63,9 +63,11 @@ pub fn count_parquet(
             .collect();
         drop(sender);
         let watched = watch_until_done(&receiver, Some(rows), &stop, watch);
-        let worked =
-            workers.into_iter().map(|worker| worker.join().expect("counting never panics"));
-        watched.and(worked.collect())
+        let failed =
+            workers.into_iter().filter_map(|worker| worker.join().expect("counting never panics"));
+        // Of several the first in the corpus, whoever was quicker.
+        let first = failed.min_by_key(|(turn, _)| *turn);
+        watched.and(first.map_or(Ok(()), |(_, error)| Err(error)))
     })
 }
 
@@ -79,7 +81,7 @@ fn work(
     splitter: &Splitter,
     counts: &mut PieceCounts,
     sender: &Sender<u64>,
-) -> Result<(), Error> {
+) -> Result<(), (usize, Error)> {
     let splitter = splitter.clone();
     loop {
         let turn = next.fetch_add(1, Ordering::Relaxed);
@@ -106,7 +108,7 @@ fn work(
             if stop.load(Ordering::Relaxed) {
                 return Ok(());
             }
-            counts.add_text(&splitter, text, stop)?;
+            counts.add_text(&splitter, text, stop).map_err(|error| (turn, error))?;
         }
         // The receiver lives as long as the threads.
         let _ = sender.send(rows as u64);
@@ -222,7 +224,7 @@ impl Budget {
 
     /// What the row group `turn`, which cannot be read, means: nothing where the others before it have
     /// spent all, whoever was quicker.
-    fn fail(&self, turn: usize, error: Error) -> Result<(), Error> {
+    fn fail(&self, turn: usize, error: Error) -> Result<(), (usize, Error)> {
         if self.limited {
             let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             let state = self.moved.wait_while(state, |(now, _)| *now < turn);
@@ -230,7 +232,7 @@ impl Budget {
                 return Ok(());
             }
         }
-        Err(error)
+        Err((turn, error))
     }
 
     fn is_spent(&self) -> bool {
