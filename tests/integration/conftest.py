@@ -250,15 +250,23 @@ class Browser:
         self._until(lambda: text in self.text, f"{text!r} in {self.text!r}")
 
     def click(self, selector: str, text: str = "") -> None:
-        """Click the first visible element that matches and contains ``text``, once there is one."""
+        """Click the first visible element that matches and contains ``text``, once it keeps still."""
         find = (
-            f"(() => {{ const found = [...document.querySelectorAll({json.dumps(selector)})].find(e =>"
+            "(() => { if (document.readyState !== 'complete') return null;"
+            f" const found = [...document.querySelectorAll({json.dumps(selector)})].find(e =>"
             f" e.innerText.includes({json.dumps(text)}) && e.getClientRects().length);"
             " if (!found) return null; found.scrollIntoView({block: 'center'});"
             " const box = found.getBoundingClientRect();"
             " return [box.x + box.width / 2, box.y + box.height / 2]; })()"
         )
-        x, y = self._until(lambda: self.evaluate(find), f"{selector} with {text!r}")
+        seen: list[Any] = [None]
+
+        def keeps_still() -> bool:
+            seen.append(self.evaluate(find))
+            return seen[-1] is not None and seen[-1] == seen[-2]
+
+        self._until(keeps_still, f"{selector} with {text!r}")
+        x, y = seen[-1]
         for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
             self._send("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
@@ -323,7 +331,9 @@ class Browser:
     def _until(self, condition: Any, wanted: str) -> Any:
         deadline = time.monotonic() + PATIENCE_S
         while not (found := condition()):
-            assert time.monotonic() < deadline, f"never came: {wanted[:2000]}"
+            if time.monotonic() > deadline:
+                page = f"{self.address}: {self.text}" if getattr(self, "_session", None) else ""
+                raise AssertionError(f"never came: {wanted[:2000]}\n{page[:2000]}")
             time.sleep(0.2)
         return found
 
