@@ -9,13 +9,14 @@ from __future__ import annotations
 import signal
 import socket
 import sys
-import threading
+import time
 
 from flows.processes.server_process import PYTHON, ServerProcess
 from flows.services.supervisor import end_descendants
 
 _RUNS_STOP_S = 90  # with the rest, less than the 120 s that a container gets
 _STOP_S = 20
+_LOOK_AGAIN_S = 0.5
 
 
 def main(argv: list[str]) -> int:
@@ -23,16 +24,17 @@ def main(argv: list[str]) -> int:
     (pool,) = argv
     name = f"{pool}-{socket.gethostname()}"
     command = ["worker", "start", "--pool", pool, "--name", name, "--type", "process", "--with-healthcheck"]
-    stopping = threading.Event()
+    told: list[int] = []  # the signals; a threading.Event, set by a handler, could wait for itself
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
+        signal.signal(number, lambda number, _: told.append(number))
     worker = ServerProcess(
         [*PYTHON, "-m", "prefect", *command], "127.0.0.1", 8080, "/health", {"NANOCHAT_TAKES_SIGINT": "1"},
         start_new_session=True,  # a Ctrl-C is for this process alone
     )  # fmt: skip
-    while not stopping.wait(0.5):
+    while not told:
         if (code := worker.poll()) is not None:
             return code
+        time.sleep(_LOOK_AGAIN_S)
     end_descendants(worker.pid, _RUNS_STOP_S)
     worker.stop(_STOP_S)
     return 0

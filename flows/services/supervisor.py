@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import json
 import subprocess
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -29,6 +28,7 @@ _FLOWS_STOP_S = 40  # more than a stage's own grace for its checkpoint
 _STOP_S = 30
 _STEADY_S = 60  # a service that has run this long is well again
 _MOST_RESTARTS = 5
+_LOOK_AGAIN_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Supervisor:
     def __init__(self, folder: Path, plan: Sequence[Service | Step], addresses: dict[str, str]) -> None:
         self._folder, self._plan, self._addresses = folder, plan, addresses
         self._running: dict[str, _Running] = {}
-        self.stopping = threading.Event()
+        self.stopping = False  # set by a signal's handler, where a threading.Event could wait for itself
 
     def run(self) -> int:
         """0 after ``stopping`` was set, 4 if something could not be kept running."""
@@ -68,17 +68,18 @@ class Supervisor:
                 for item in self._plan:
                     self._tell("starting", doing=item.name)
                     self._begin(item)
-                    if self.stopping.is_set():
+                    if self.stopping:
                         return 0
                 self._tell("ready")
-                while not self.stopping.wait(0.5):
+                while not self.stopping:
                     self._restart_ended()
+                    time.sleep(_LOOK_AGAIN_S)
             except ResourceError as error:
                 self._tell("failed", error=error.message, hint=error.hint)
                 return error.exit_code
             finally:
                 self._stop_all()
-                if self.stopping.is_set():
+                if self.stopping:
                     (self._folder / "state.json").unlink(missing_ok=True)
         return 0
 
@@ -86,17 +87,17 @@ class Supervisor:
         if isinstance(item, Service):
             self._running[item.name] = running = _Running(item, self._folder)
             running.start()
-            if not running.process.becomes_ready(START_S, self._check) and not self.stopping.is_set():
+            if not running.process.becomes_ready(START_S, self._check) and not self.stopping:
                 raise ResourceError(f"{item.name} did not start", f"its log: {running.log}")
             return
         log = self._folder / f"{item.name}.log"
         with log.open("ab") as file:
             code = subprocess.run(item.command, stdout=file, stderr=file, stdin=subprocess.DEVNULL).returncode
-        if code and not self.stopping.is_set():
+        if code and not self.stopping:
             raise ResourceError(f"{item.name} failed with exit code {code}", f"its log: {log}")
 
     def _check(self) -> None:
-        if self.stopping.is_set():
+        if self.stopping:
             raise ResourceError("told to stop", "")
 
     def _restart_ended(self) -> None:

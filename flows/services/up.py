@@ -176,7 +176,7 @@ def main(argv: list[str]) -> int:
     places = Places(argv[0], int(argv[1]), int(argv[2]))
     supervisor = Supervisor(folder(), plan(places, database), places.addresses)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda *_: supervisor.stopping.set())
+        signal.signal(number, lambda *_: setattr(supervisor, "stopping", True))
     return supervisor.run()
 
 

@@ -15,6 +15,7 @@ import pytest
 Start = Callable[[], subprocess.Popen[bytes]]
 
 # In place of Prefect: a worker that starts one run and, told to stop, ends at once. The run saves, then ends.
+# Short sleeps, as one that begins just after a signal has come is not woken by it.
 FAKE = """
 import pathlib, signal, subprocess, sys, time
 folder = pathlib.Path(__file__).parent
@@ -25,7 +26,8 @@ if sys.argv[1:] == ["run"]:
         sys.exit(0)
     signal.signal(signal.SIGTERM, save)
     (folder / "running").touch()
-    time.sleep(60)
+    while True:
+        time.sleep(0.05)
 (folder / "arguments").write_text(" ".join(sys.argv[1:]))
 if (folder / "broken").exists():
     sys.exit(3)
@@ -35,7 +37,8 @@ def end(*_):
     sys.exit(0)
 signal.signal(signal.SIGTERM, end)
 run.wait()
-time.sleep(60)
+while True:
+    time.sleep(0.05)
 """
 
 

@@ -27,6 +27,12 @@ class FakeConfig(Config):
     shards: list[str] = Field(default_factory=list)
 
 
+def _wait_for_sigterm() -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    while True:
+        time.sleep(0.05)  # a long sleep is not woken by a signal that comes just before it
+
+
 def run(ctx: StageContext, config: FakeConfig) -> Summary:
     for line in config.lines:
         print(line)
@@ -50,8 +56,7 @@ def run(ctx: StageContext, config: FakeConfig) -> Summary:
     if config.ending == "sleeps":
         time.sleep(2)
     if config.ending == "saves":
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-        time.sleep(60)
+        _wait_for_sigterm()
     seen = " ".join(sorted(path.name for folder in ctx.inputs.values() for path in folder.iterdir()))
     for name in config.shards or ["payload"]:
         (ctx.output / f"{name}.txt").write_text(f"{config.text} {seen}")

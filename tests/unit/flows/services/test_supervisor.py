@@ -66,7 +66,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Supervisor]]:
     codes: list[int] = []
     yield start
     for supervisor, thread in made:
-        supervisor.stopping.set()
+        supervisor.stopping = True
         thread.join(60)
         assert not thread.is_alive()
 
@@ -107,7 +107,7 @@ def test_one_that_ends_again_and_again_is_given_up(start, tmp_path: Path) -> Non
         until(lambda last=last: pids(tmp_path)["one"] != last or state(tmp_path)["phase"] != "ready")
     assert state(tmp_path)["phase"] == "failed"
     assert "one ended 6 times in a minute" in state(tmp_path)["error"]
-    assert not supervisor.stopping.is_set()
+    assert not supervisor.stopping
 
 
 def test_told_to_stop_it_leaves_nothing(start, tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_told_to_stop_it_leaves_nothing(start, tmp_path: Path) -> None:
     supervisor = start(service("one"), service("worker", "parent", str(child), runs_flows=True))
     until(lambda: state(tmp_path).get("phase") == "ready")
     processes = [psutil.Process(pid) for pid in (*pids(tmp_path).values(), int(child.read_text()))]
-    supervisor.stopping.set()
+    supervisor.stopping = True
     until(lambda: not any(process.is_running() for process in processes))
     until(lambda: read_state(tmp_path) is None)
 
