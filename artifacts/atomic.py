@@ -89,15 +89,20 @@ def create_file_exclusive(path: Path, data: bytes | str, *, mode: int = 0o644) -
     return True
 
 
-def copy_file(source: Path, path: Path, *, sha256: str, mode: int = 0o644) -> None:
-    """Copy ``source`` over ``path``. Raises DataError if the bytes copied do not have that sha256."""
+def copy_file(source: Path, path: Path, *, sha256: str | None = None, mode: int = 0o644) -> str:
+    """Copy ``source`` over ``path``; the sha256 of the bytes.
+
+    Raises DataError if it is not ``sha256``, or without one if the file changes meanwhile.
+    """
+    found = ""
 
     def copy(file: BinaryIO) -> None:
-        if digest_into(source, file) != sha256:
-            raise changed_error(source)
+        nonlocal found
+        found = copy_into(file, source, sha256)
 
     with _temporary(path, copy, mode) as temporary:
         os.replace(temporary, path)
+    return found
 
 
 def link_file(source: Path, path: Path, *, hashed: os.stat_result, mode: int = 0o444) -> bool:
@@ -135,6 +140,17 @@ def digest_into(source: Path, target: BinaryIO | None = None) -> str:
             if target is not None:
                 target.write(chunk[:size])
     return digest.hexdigest()
+
+
+def copy_into(target: BinaryIO, source: Path, sha256: str | None) -> str:
+    """Write the bytes of the file ``source`` to ``target``; their sha256. DataError as from ``copy_file``."""
+    with disk_errors(source):
+        before = file_state(source.stat())
+        found = digest_into(source, target)
+        is_same = found == sha256 if sha256 else file_state(source.stat()) == before
+    if not is_same:
+        raise changed_error(source)
+    return found
 
 
 def publish_directory(temporary: Path, final: Path) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from artifacts import layout
-from artifacts.atomic import digest_into, make_directories
+from artifacts.atomic import make_directories
 from artifacts.errors import DataError, UsageError
 from artifacts.manifest import FileEntry
 from artifacts.paths import safe_join
@@ -48,9 +48,9 @@ def put_snapshot(store: Store, lease: Lease, fingerprint: str, step: int, folder
     snapshot = layout.Snapshot(fingerprint, step, lease.fence)
     entries = []
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        name, state, sha256 = path.relative_to(folder).as_posix(), path.stat(), digest_into(path)
-        store.backend.upload(snapshot.file(name), path, sha256=sha256, hashed=state)
-        entries.append(FileEntry(path=name, size=state.st_size, sha256=sha256))
+        name, size = path.relative_to(folder).as_posix(), path.stat().st_size
+        sha256 = store.backend.upload(snapshot.file(name), path)
+        entries.append(FileEntry(path=name, size=size, sha256=sha256))
     lease.check()
     store.backend.put(snapshot.manifest, _Files(files=tuple(entries)).model_dump_json().encode())
     _prune(store, lease, fingerprint)

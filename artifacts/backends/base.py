@@ -60,11 +60,14 @@ class Backend(Protocol):
     def touch(self, key: str) -> bool:
         """Set the object's age to zero, so that gc spares it; False if that is not possible."""
 
-    def upload(self, key: str, source: Path, *, sha256: str, hashed: os.stat_result | None = None) -> None:
-        """Create or replace the object from a file; DataError if what was read has another sha256.
+    def upload(
+        self, key: str, source: Path, *, sha256: str | None = None, hashed: os.stat_result | None = None
+    ) -> str:
+        """Create or replace the object from a file, read once; the sha256 of its bytes.
 
-        ``hashed``: the file is finished, and this is its state when it was hashed. It is then not hashed
-        again, and may become the object itself, by a hard link, instead of being copied.
+        DataError, and nothing is stored, if that is not ``sha256``; without one, if the file changes
+        meanwhile. ``hashed``: the file is finished, and this is its state when it was found to have
+        ``sha256``. It is then not hashed again, and may become the object itself, by a hard link.
         """
 
     def download(self, key: str, target: Path) -> str | None:

@@ -103,11 +103,14 @@ class LocalBackend:
                 return False
             return True
 
-    def upload(self, key: str, source: Path, *, sha256: str, hashed: os.stat_result | None = None) -> None:
+    def upload(
+        self, key: str, source: Path, *, sha256: str | None = None, hashed: os.stat_result | None = None
+    ) -> str:
         """Create or replace the object from a file, read-only; ``hashed``: by a hard link if possible."""
         path = self._path(key)
-        if hashed is None or not link_file(source, path, hashed=hashed):
-            copy_file(source, path, sha256=sha256, mode=0o444)
+        if sha256 and hashed and link_file(source, path, hashed=hashed):
+            return sha256
+        return copy_file(source, path, sha256=sha256, mode=0o444)
 
     def download(self, key: str, target: Path) -> str | None:
         """Copy the object to a new file."""

@@ -13,9 +13,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
-from artifacts.atomic import changed_error, disk_errors
+from artifacts.atomic import copy_into, disk_errors
 from artifacts.backends.base import ObjectInfo
 from artifacts.errors import ResourceError
 from artifacts.paths import relative_path
@@ -108,13 +109,15 @@ class MemoryBackend:
             self._set(key, self._objects[key][0])
             return True
 
-    def upload(self, key: str, source: Path, *, sha256: str, hashed: os.stat_result | None = None) -> None:
+    def upload(
+        self, key: str, source: Path, *, sha256: str | None = None, hashed: os.stat_result | None = None
+    ) -> str:
         """Create or replace the object from a file."""
-        with self._call("upload", key), disk_errors(source):
-            data = source.read_bytes()
-            if hashlib.sha256(data).hexdigest() != sha256:
-                raise changed_error(source)
-            self._set(key, data)
+        with self._call("upload", key):
+            data = BytesIO()
+            found = copy_into(data, source, sha256)
+            self._set(key, data.getvalue())
+            return found
 
     def download(self, key: str, target: Path) -> str | None:
         """Write the object to a new file."""

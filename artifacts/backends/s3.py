@@ -180,10 +180,12 @@ class S3Backend:
             return True
         return False
 
-    def upload(self, key: str, source: Path, *, sha256: str, hashed: os.stat_result | None = None) -> None:
+    def upload(
+        self, key: str, source: Path, *, sha256: str | None = None, hashed: os.stat_result | None = None
+    ) -> str:
         """Create or replace the object from a file, large ones in parts sent side by side."""
         with s3_errors(self.url):
-            upload(self.client, self._at(key), source, sha256, hashed)
+            return upload(self.client, self._at(key), source, sha256, hashed)
 
     def download(self, key: str, target: Path) -> str | None:
         """Write the object to a new file, in ranges fetched side by side; goes on where it stopped."""

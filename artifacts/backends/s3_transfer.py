@@ -36,21 +36,22 @@ def put(client: Any, at: dict[str, str], data: bytes | memoryview) -> None:
         client.put_object(**at, Body=bytes(data))
 
 
-def upload(client: Any, at: dict[str, str], source: Path, sha256: str, hashed: os.stat_result | None) -> None:
-    """Send a file to ``at`` (Bucket, Key). DataError, and nothing is there, if its bytes differ.
-
-    ``hashed``: its state when it was hashed. A file that is still in it is not hashed again.
-    """
+def upload(
+    client: Any, at: dict[str, str], source: Path, sha256: str | None, hashed: os.stat_result | None
+) -> str:
+    """Send a file to ``at`` (Bucket, Key), as ``Backend.upload`` says; nothing is there where it raises."""
     with disk_errors(source), source.open("rb") as file:
-        check = _Check(source, sha256, hashed)
+        check = _Check(source, os.fstat(file.fileno()), sha256, hashed)
         size = os.fstat(file.fileno()).st_size
         if size > PART_BYTES:
             _send_parts(client, at, _parts(file, check, max(PART_BYTES, -(-size // _MOST_PARTS))))
-            return
+            return check.sha256
         data = file.read()
         check.update(data)
         check.finish(file)
-    client.put_object(**at, Body=data, ChecksumSHA256=base64.b64encode(bytes.fromhex(sha256)).decode())
+    checksum = base64.b64encode(bytes.fromhex(check.sha256)).decode()
+    client.put_object(**at, Body=data, ChecksumSHA256=checksum)
+    return check.sha256
 
 
 def _parts(file: BinaryIO, check: _Check, part_bytes: int) -> Iterator[memoryview]:
@@ -110,23 +111,32 @@ class _Body:
 
 
 class _Check:
-    """Tells whether what is read of a file is what was hashed: by its state then, or by hashing it again."""
+    """The ``sha256`` of what is read of a file, and whether that is what is to be read.
 
-    def __init__(self, source: Path, sha256: str, hashed: os.stat_result | None) -> None:
-        self._source, self._sha256 = source, sha256
-        self._state = file_state(hashed) if hashed else None
-        self._digest = hashlib.sha256()
+    ``opened``: the file's state now. ``sha256`` with ``hashed``, its state then, spares hashing it again.
+    """
+
+    def __init__(
+        self, source: Path, opened: os.stat_result, sha256: str | None, hashed: os.stat_result | None
+    ) -> None:
+        self._source, self._expected = source, sha256
+        self._state = None if sha256 and not hashed else file_state(hashed or opened)
+        self._digest = None if sha256 and hashed else hashlib.sha256()
+
+    @property
+    def sha256(self) -> str:
+        """Of all that was read."""
+        return self._digest.hexdigest() if self._digest else self._expected or ""
 
     def update(self, data: bytes | memoryview) -> None:
         """``data`` comes next."""
-        if self._state is None:
+        if self._digest:
             self._digest.update(data)
 
     def finish(self, file: BinaryIO) -> None:
         """That was all. Raises DataError if it is something else."""
-        state = file_state(os.fstat(file.fileno()))
-        is_same = self._digest.hexdigest() == self._sha256 if self._state is None else state == self._state
-        if not is_same:
+        is_same = self._state in (None, file_state(os.fstat(file.fileno())))
+        if not is_same or self.sha256 != (self._expected or self.sha256):
             raise changed_error(self._source)
 
 

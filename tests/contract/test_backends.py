@@ -9,7 +9,9 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -152,11 +154,39 @@ def test_upload_refuses_other_bytes_than_promised(backend: Backend, tmp_path: Pa
 
 
 @pytest.mark.parametrize("size", [0, 4, 20_000_001])
+def test_upload_tells_the_digest_of_what_it_read(backend: Backend, tmp_path: Path, size: int) -> None:
+    source = tmp_path / "source"
+    data = random.Random(size).randbytes(size)
+    source.write_bytes(data)
+    assert backend.upload("blobs/x", source) == sha256(data)
+    assert backend.upload("blobs/y", source, sha256=sha256(data)) == sha256(data)
+    assert backend.get("blobs/x") == backend.get("blobs/y") == data
+
+
+def test_a_file_that_changes_while_it_is_read_is_refused(
+    backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(b"data")
+    times_ns, begin = count(), hashlib.sha256
+
+    def change_and_begin(*data: bytes) -> Any:
+        os.utime(source, ns=(0, next(times_ns)))
+        return begin(*data)
+
+    monkeypatch.setattr(hashlib, "sha256", change_and_begin)
+    with pytest.raises(DataError, match="source changed while it was stored"):
+        backend.upload("blobs/x", source)
+    assert backend.get("blobs/x") is None
+    assert list(backend.leftovers()) == []
+
+
+@pytest.mark.parametrize("size", [0, 4, 20_000_001])
 def test_a_finished_file_is_taken_as_it_was_hashed(backend: Backend, tmp_path: Path, size: int) -> None:
     source = tmp_path / "source"
     data = random.Random(size).randbytes(size)
     source.write_bytes(data)
-    backend.upload("blobs/x", source, sha256=sha256(data), hashed=source.stat())
+    assert backend.upload("blobs/x", source, sha256=sha256(data), hashed=source.stat()) == sha256(data)
     assert backend.get("blobs/x") == data
     assert list(backend.leftovers()) == []
 

@@ -68,9 +68,9 @@ def upload(
 ) -> None:
     value = rng.choice(VALUES)
     file.write_bytes(value)
-    hashed = rng.choice((None, file.stat()))
+    known, hashed = rng.choice((None, sha256(value))), rng.choice((None, file.stat()))
     if verb == "upload":
-        backend.upload(key, file, sha256=sha256(value) or "", hashed=hashed)
+        assert backend.upload(key, file, sha256=known, hashed=hashed) == sha256(value)
         model[key] = value
     else:
         with pytest.raises(DataError):

@@ -58,7 +58,7 @@ def test_fifty_cycles_on_a_server_that_fails_a_third_of_the_time(
             (lambda: backend.compare_and_swap(key, b"1", b"3"), True),
             (lambda: backend.compare_and_swap(key, b"1", b"4"), False),
             (lambda: backend.get(key), b"3"),
-            (lambda: backend.upload(key, folder / "source", sha256=sha256(data)), None),
+            (lambda: backend.upload(key, folder / "source"), sha256(data)),
             (lambda: backend.download(key, folder / "target"), sha256(data)),
             (lambda: (folder / "target").read_bytes() == data, True),
             (lambda: [info.key for info in backend.list(f"c{number}/")], [key]),

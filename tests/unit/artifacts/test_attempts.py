@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
-from artifacts import attempts, layout
+from artifacts import atomic, layout
 from artifacts.attempts import drop_snapshots, fetch_snapshot, newest_snapshot, put_snapshot
 from artifacts.backends.memory import Fault, MemoryBackend
 from artifacts.errors import DataError, ResourceError
@@ -179,10 +180,17 @@ def test_a_removal_that_stops_half_way_leaves_nothing_that_counts(
     assert parts(backend) == []
 
 
-def test_a_file_that_changes_is_not_stored_as_another(
+def test_a_file_that_changes_meanwhile_does_not_count(
     far: Store, lease: Lease, work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attempts, "digest_into", lambda path: "0" * 64)
+    read = atomic.digest_into
+
+    def read_and_change(source: Path, target: BinaryIO | None = None) -> str:
+        sha256 = read(source, target)
+        source.write_text("of a later step")
+        return sha256
+
+    monkeypatch.setattr(atomic, "digest_into", read_and_change)
     with pytest.raises(DataError, match="changed while it was stored"):
         put_snapshot(far, lease, FINGERPRINT, 1, work(1))
     assert newest_snapshot(far, FINGERPRINT) == -1

@@ -38,12 +38,14 @@ class Slow(MemoryBackend):
         self.alone = threading.Lock()
         self.opened.set()
 
-    def upload(self, key: str, source: Path, *, sha256: str, hashed: os.stat_result | None = None) -> None:
+    def upload(
+        self, key: str, source: Path, *, sha256: str | None = None, hashed: os.stat_result | None = None
+    ) -> str:
         assert self.alone.acquire(blocking=False)
         self.begun.set()
         self.opened.wait(30)
         try:
-            super().upload(key, source, sha256=sha256, hashed=hashed)
+            return super().upload(key, source, sha256=sha256, hashed=hashed)
         finally:
             self.alone.release()
 
