@@ -10,6 +10,7 @@ import ast
 import hashlib
 import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ def import_closure(
 def dynamic_imports(path: Path) -> list[str]:
     """``line: call`` for each import that a syntax tree cannot follow (importlib, ``__import__``, runpy)."""
     hits = []
-    for node in ast.walk(_parse(path)):
+    for node in ast.walk(_parse(path.read_bytes())):
         name = _call_name(node)
         if name in _DYNAMIC_CALLS:
             hits.append(f"{node.lineno}: {name}")  # type: ignore[attr-defined]
@@ -71,21 +72,43 @@ def module_digest(path: Path) -> str:
 
     Empty fields are left out, so that the same source has one digest in every Python version.
     """
-    return hashlib.sha256(repr(_shape(_parse(path))).encode()).hexdigest()
+    return _module(path).digest
 
 
-def _parse(path: Path) -> ast.Module:
+@dataclass(frozen=True)
+class _Module:
+    """``imports``: those that may run, and whether each is inside a function."""
+
+    digest: str
+    imports: list[tuple[ast.Import | ast.ImportFrom, bool]]
+
+
+def _module(path: Path) -> _Module:
     try:
-        with _PARSER:
-            return ast.parse(path.read_bytes(), filename=path.name)
+        return _read(path.read_bytes())
     except SyntaxError as error:
         raise DataError(f"{path}: line {error.lineno} is not Python", "mend the syntax") from error
 
 
+@lru_cache(maxsize=4096)
+def _read(source: bytes) -> _Module:
+    """Once for all the stages that share a module."""
+    tree = _parse(source)
+    imports: list[tuple[ast.Import | ast.ImportFrom, bool]] = []
+    _collect_imports(tree.body, False, imports)
+    return _Module(hashlib.sha256(repr(_shape(tree)).encode()).hexdigest(), imports)
+
+
+def _parse(source: bytes) -> ast.Module:
+    with _PARSER:
+        return ast.parse(source)
+
+
 def _shape(node: Any) -> Any:
     if isinstance(node, ast.AST):
-        fields = ((name, _shape(value)) for name, value in ast.iter_fields(node) if value not in (None, []))
-        return (type(node).__name__, *sorted(fields, key=lambda field: field[0]))
+        values = ((name, getattr(node, name, None)) for name in sorted(node._fields))
+        fields = [(name, _shape(value)) for name, value in values if value not in (None, [])]
+        return (type(node).__name__, *fields)
     if isinstance(node, list):
         return [_shape(item) for item in node if not _is_docstring(item)]
     return node
@@ -135,23 +158,13 @@ def _left_out(importer: str, imported: str, is_lazy: bool, chosen: Mapping[str, 
 def _imports(name: str, path: Path, roots: Mapping[str, Path]) -> Iterator[tuple[str, bool]]:
     """(dotted name, is it inside a function) of each import of a module under ``roots``."""
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    for node, is_lazy in _import_statements(path, path.stat().st_mtime_ns):
+    for node, is_lazy in _module(path).imports:
         found: Iterable[str]
         if isinstance(node, ast.Import):
             found = [alias.name for alias in node.names if alias.name.partition(".")[0] in roots]
         else:
             found = _imports_from(node, package, roots)
         yield from ((imported, is_lazy) for imported in found)
-
-
-@lru_cache(maxsize=4096)
-def _import_statements(path: Path, mtime_ns: int) -> list[tuple[ast.Import | ast.ImportFrom, bool]]:
-    """Read once for all the stages that share a module; the time is there so that an edit is seen."""
-    return [
-        (node, is_lazy)
-        for node, is_lazy in _running_nodes(_parse(path), False)
-        if isinstance(node, ast.Import | ast.ImportFrom)
-    ]
 
 
 def _imports_from(node: ast.ImportFrom, package: str, roots: Mapping[str, Path]) -> Iterator[str]:
@@ -168,18 +181,18 @@ def _imports_from(node: ast.ImportFrom, package: str, roots: Mapping[str, Path])
             yield submodule
 
 
-def _running_nodes(tree: ast.AST, is_lazy: bool) -> Iterator[tuple[ast.AST, bool]]:
-    """(node, is it inside a function) of everything that may run."""
-    for child in ast.iter_child_nodes(tree):
-        if isinstance(child, ast.If) and _is_type_checking(child.test):
-            for branch in child.orelse:
-                yield branch, is_lazy
-                yield from _running_nodes(branch, is_lazy)
-        else:
-            yield child, is_lazy
-            yield from _running_nodes(
-                child, is_lazy or isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef)
-            )
+def _collect_imports(
+    nodes: Iterable[ast.AST], is_lazy: bool, found: list[tuple[ast.Import | ast.ImportFrom, bool]]
+) -> None:
+    """Add those of ``nodes`` and below that may run; no expression holds a statement."""
+    for node in nodes:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            found.append((node, is_lazy))
+        elif isinstance(node, ast.If) and _is_type_checking(node.test):
+            _collect_imports(node.orelse, is_lazy, found)
+        elif not isinstance(node, ast.expr):
+            inside = is_lazy or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+            _collect_imports(ast.iter_child_nodes(node), inside, found)
 
 
 def _is_type_checking(test: ast.expr) -> bool:

@@ -151,7 +151,7 @@ class _Lingering:
 
 def test_two_threads_may_read_programs_at_once(repository: Path, request: pytest.FixtureRequest) -> None:
     """Without a lock, the parser of CPython 3.11 fails about once in 400 times here."""
-    path = repository / "artifacts" / "imports.py"
+    source = (repository / "artifacts" / "imports.py").read_bytes()
     thresholds, interval = gc.get_threshold(), sys.getswitchinterval()
     request.addfinalizer(lambda: (gc.set_threshold(*thresholds), sys.setswitchinterval(interval)))
     gc.set_threshold(50)
@@ -159,7 +159,7 @@ def test_two_threads_may_read_programs_at_once(repository: Path, request: pytest
 
     def read(_: int) -> int:
         _Lingering()
-        return len(_parse(path).body)
+        return len(_parse(source).body)
 
     with ThreadPoolExecutor(4) as pool:
         assert len(set(pool.map(read, range(600)))) == 1
