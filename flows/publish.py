@@ -53,7 +53,7 @@ class PrefectObserver(Observer):
     def started(self, stage: str, message: str) -> None:
         self._logger.info("%s: %s", stage, message)
         if self._progress is None:
-            self._try(self._start_progress)
+            self._try(lambda: self._set_progress(0.0))
 
     def log(self, stage: str, text: str, urgent: bool) -> None:
         self._logger.log(logging.WARNING if urgent else logging.INFO, "%s", text)
@@ -71,8 +71,6 @@ class PrefectObserver(Observer):
     def finished(self, result: StageResult) -> None:
         """The finished stage: its metrics as a table, and what it was made from as a picture."""
         self._logger.info("%s: %s %s", result.stage, result.status, result.artifact or result.digest[:12])
-        if self._progress is None:
-            self._try(self._start_progress)
         self._try(lambda: self._set_progress(1.0))
         said = linked(result.artifact, self._web_url) if result.artifact else None
         table = metrics_table(result)
@@ -89,13 +87,14 @@ class PrefectObserver(Observer):
             title = f"curves of {self._title}"
             create_markdown_artifact(key=f"{self._key}-loss", markdown=markdown, description=title)
 
-    def _start_progress(self) -> None:
-        made = create_progress_artifact(progress=0.0, key=f"{self._key}-progress", description=self._title)
-        self._progress = made if isinstance(made, UUID) else None
-
     def _set_progress(self, fraction: float) -> None:
-        if self._progress is not None:
-            update_progress_artifact(self._progress, progress=round(100 * fraction, 1))
+        percent = round(100 * fraction, 1)
+        if self._progress is None:
+            key = f"{self._key}-progress"
+            made = create_progress_artifact(progress=percent, key=key, description=self._title)
+            self._progress = made if isinstance(made, UUID) else None
+        else:
+            update_progress_artifact(self._progress, progress=percent)
 
     def _update(self) -> None:
         assert self._records is not None
