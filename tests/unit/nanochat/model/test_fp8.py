@@ -217,16 +217,17 @@ def test_what_cannot_be_done_is_refused_in_one_line(refused: Callable[[], Any], 
 
 
 def test_a_model_learns_in_fp8_what_it_learns_without() -> None:
-    def losses(fp8: bool, steps: int = 20, checkpointing: bool = False) -> list[float]:
-        model, generator = gpt(), torch.Generator().manual_seed(6)
+    """Few tokens: there are CPUs on which a product of 8-bit numbers takes a thousand times as long."""
+
+    def losses(fp8: bool, steps: int = 8, checkpointing: bool = False) -> list[float]:
+        model, generator = gpt(SHAPE.model_copy(update={"depth": 1})), torch.Generator().manual_seed(6)
         if fp8:
             multiply_in_fp8(model.blocks, 32)
         model.checkpointing = checkpointing
-        optimizer, seen = build_optimizer(model, OptimConfig(lr_scale=0.3)), []
+        optimizer, seen = build_optimizer(model, OptimConfig(lr_scale=2.0)), []
         for step in range(steps):
-            start, stride = torch.randint(0, 96, (2, 8, 1), generator=generator)
-            tokens = (start + (1 + stride % 8) * torch.arange(33)) % 96
-            optimizer.set_progress(step, 20)
+            tokens = (torch.randint(0, 96, (2, 1), generator=generator) + torch.arange(33)) % 96
+            optimizer.set_progress(step, 8)
             optimizer.zero_grad()
             loss = model.loss(tokens[:, :-1], tokens[:, 1:])
             loss.backward()
@@ -235,7 +236,7 @@ def test_a_model_learns_in_fp8_what_it_learns_without() -> None:
         return seen
 
     exact, mine = losses(fp8=False), losses(fp8=True)
-    assert exact[-1] < 0.65 * exact[0]
-    assert all(a != b for a, b in zip(mine[5:], exact[5:], strict=True))
+    assert exact[-1] < 0.1 * exact[0]
+    assert all(a != b for a, b in zip(mine[1:], exact[1:], strict=True))
     assert max(abs(a - b) / b for a, b in zip(mine, exact, strict=True)) <= 0.03
-    assert losses(fp8=True, steps=3, checkpointing=True) == mine[:3]
+    assert losses(fp8=True, steps=2, checkpointing=True) == mine[:2]
