@@ -33,30 +33,43 @@ PUBLISHED = "nanochat.model.published"
 _EVERY_S = 60.0
 
 
-class PrefectObserver(Observer):
+class LogObserver(Observer):
+    """Tells the logs of a task run: all that is shown of a part, of which a stage may have thousands."""
+
+    def __init__(self) -> None:
+        self._logger = get_run_logger()
+
+    def started(self, stage: str, message: str) -> None:
+        self._logger.info("%s: %s", stage, message)
+
+    def log(self, stage: str, text: str, urgent: bool) -> None:
+        self._logger.log(logging.WARNING if urgent else logging.INFO, "%s", text)
+
+    def finished(self, result: StageResult) -> None:
+        self._logger.info("%s: %s %s", result.stage, result.status, result.artifact or result.digest[:12])
+
+
+class PrefectObserver(LogObserver):
     """Publishes one stage from within its task run. A failure to publish is logged, never raised."""
 
     def __init__(
         self, stage: str, name: str, parents: list[str], *, web_url: str = "",
         now: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
+        super().__init__()
         self._key = re.sub(r"[^a-z0-9]+", "-", f"{name}-{stage}".lower())
         self._title = f"{stage} of {name}"
         self._parents = parents
         self._web_url = web_url
-        self._logger = get_run_logger()
         self._now = now
         self._due = now() + _EVERY_S
         self._progress: UUID | None = None
         self._records: Path | None = None
 
     def started(self, stage: str, message: str) -> None:
-        self._logger.info("%s: %s", stage, message)
+        super().started(stage, message)
         if self._progress is None:
             self._try(lambda: self._set_progress(0.0))
-
-    def log(self, stage: str, text: str, urgent: bool) -> None:
-        self._logger.log(logging.WARNING if urgent else logging.INFO, "%s", text)
 
     def tick(self, stage: str, records: Path) -> None:
         self._records = records
@@ -70,8 +83,9 @@ class PrefectObserver(Observer):
 
     def finished(self, result: StageResult) -> None:
         """The finished stage: its metrics as a table, and what it was made from as a picture."""
-        self._logger.info("%s: %s %s", result.stage, result.status, result.artifact or result.digest[:12])
-        self._try(lambda: self._set_progress(1.0))
+        super().finished(result)
+        if self._progress is not None:  # what was built already made none
+            self._try(lambda: self._set_progress(1.0))
         said = linked(result.artifact, self._web_url) if result.artifact else None
         table = metrics_table(result)
         self._try(lambda: create_table_artifact(key=f"{self._key}-metrics", table=table, description=said))

@@ -18,8 +18,8 @@ from flows.build import Builder, Work
 from flows.dag import Stage, stage_by_id
 from flows.dispatch import placement
 from flows.launch import STOP, StageKilled
-from flows.observe import OBSERVER, Observers
-from flows.publish import PrefectObserver
+from flows.observe import OBSERVER, Observer, Observers
+from flows.publish import LogObserver, PrefectObserver
 from flows.result import StageResult
 from flows.shard_map import SHARD_STAGE, shard_entries, shard_work
 
@@ -108,9 +108,7 @@ def stopping_children() -> Iterator[None]:
 
 def state_of(builder: Builder, work: Work, parts: list[StageResult] | None = None) -> State[Any] | Ref:
     """How a task ends: the ref of what it built, as Cached if it was there; Prefect is shown the rest."""
-    parents = [parent.artifact for parent in work.inputs.values()]
-    shown = PrefectObserver(work.stage.id, builder.name, parents, web_url=builder.settings.web_url)
-    observer = Observers(OBSERVER.get(), shown)
+    observer = Observers(OBSERVER.get(), _shown(builder, work))
     result = placement.build(builder, work, observer, parts)
     observer.finished(result)
     if result.status == "cached":
@@ -118,6 +116,13 @@ def state_of(builder: Builder, work: Work, parts: list[StageResult] | None = Non
             name="Cached", message=f"{result.artifact} is built already", data=result.model_dump()
         )
     return result.model_dump()
+
+
+def _shown(builder: Builder, work: Work) -> Observer:
+    if work.name is None:
+        return LogObserver()
+    parents = [parent.artifact for parent in work.inputs.values()]
+    return PrefectObserver(work.stage.id, builder.name, parents, web_url=builder.settings.web_url)
 
 
 def _options(name: str, run_name: str, tags: list[str]) -> Any:

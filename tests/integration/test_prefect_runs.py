@@ -54,6 +54,7 @@ def test_tables_progress_and_curves_are_prefect_artifacts(server: Any, run_ids: 
         rows = json.loads(artifacts[f"tiny-{stage}-metrics"]["data"])
         assert rows[0]["name"] == "artifact"
         assert float(artifacts[f"tiny-{stage}-progress"]["data"]) == 100
+    assert not [key for key in artifacts if "shard-" in key], "one of each shard would replace the other"
     for stage in ("base", "mid", "sft", "rl"):
         assert artifacts[f"tiny-{stage}-loss"]["data"].startswith(
             f"![{stage} of tiny](data:image/png;base64,"

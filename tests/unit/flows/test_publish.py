@@ -115,7 +115,7 @@ def test_a_cached_stage_shows_its_metrics_and_lineage_as_well(prefect: Prefect) 
     prefect.observer().finished(RESULT)
     assert prefect.keys("table") == ["demo-base-metrics"]
     assert prefect.keys("markdown") == ["demo-base-lineage"]
-    assert [values["progress"] for kind, values in prefect.made if kind in ("progress", "update")] == [100]
+    assert not [kind for kind, _ in prefect.made if kind in ("progress", "update")], "it did not run"
     assert (logging.INFO, "base: ran base/demo@v1") in prefect.lines
 
 

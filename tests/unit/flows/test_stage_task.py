@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from artifacts.errors import DataError
-from flows import stage_task
+from flows import publish, stage_task
 from flows.build import Builder
 from flows.dag import Stage, stage_by_id
 from flows.result import StageResult
@@ -44,3 +46,21 @@ def test_what_a_program_reads_besides_is_not_its_identity(
     assert work.folders == {"a file": MADE}
     assert (work.fingerprint, work.inputs) == (without.fingerprint, {})
     assert stage_task.stage_task(builder, first).fn({}, None, None) == without
+
+
+def test_a_part_of_a_stage_is_told_in_the_logs_alone(
+    make_builder: Callable[..., Builder], first: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Artifacts of two hundred shards would replace each other, and take most of their time."""
+    asked: list[str] = []
+    for name in ("create_progress_artifact", "create_table_artifact", "create_markdown_artifact"):
+        monkeypatch.setattr(publish, name, lambda key, **_: asked.append(key))
+    monkeypatch.setattr(publish, "get_run_logger", lambda: logging.Logger("run"))
+    builder = make_builder(first={})
+    whole = builder.work(first, {})
+    stage_task.state_of(builder, replace(whole, name=None))
+    assert asked == []
+    stage_task.state_of(builder, whole)
+    assert [key.rpartition("-")[2] for key in asked] == ["metrics", "lineage"], (
+        "no progress: it is built already"
+    )
