@@ -84,7 +84,7 @@ class PrefectObserver(LogObserver):
     def finished(self, result: StageResult) -> None:
         """The finished stage: its metrics as a table, and what it was made from as a picture."""
         super().finished(result)
-        if self._progress is not None:  # what was built already made none
+        if result.status != "cached" or self._progress is not None:
             self._try(lambda: self._set_progress(1.0))
         said = linked(result.artifact, self._web_url) if result.artifact else None
         table = metrics_table(result)

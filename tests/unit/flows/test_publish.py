@@ -112,11 +112,24 @@ def test_progress_is_one_artifact_that_moves_to_the_end(prefect: Prefect, record
 
 
 def test_a_cached_stage_shows_its_metrics_and_lineage_as_well(prefect: Prefect) -> None:
-    prefect.observer().finished(RESULT)
+    cached = RESULT.model_copy(update={"status": "cached"})
+    prefect.observer().finished(cached)
     assert prefect.keys("table") == ["demo-base-metrics"]
     assert prefect.keys("markdown") == ["demo-base-lineage"]
     assert not [kind for kind, _ in prefect.made if kind in ("progress", "update")], "it did not run"
-    assert (logging.INFO, "base: ran base/demo@v1") in prefect.lines
+    assert (logging.INFO, "base: cached base/demo@v1") in prefect.lines
+
+
+def test_a_stage_put_together_from_its_parts_ends_at_100_percent(prefect: Prefect) -> None:
+    prefect.observer().finished(RESULT)
+    assert [values["progress"] for kind, values in prefect.made if kind == "progress"] == [100]
+
+
+def test_waiting_for_another_run_ends_at_100_percent(prefect: Prefect) -> None:
+    observer = prefect.observer()
+    observer.started("base", "waiting for another run")
+    observer.finished(RESULT.model_copy(update={"status": "cached"}))
+    assert [values["progress"] for kind, values in prefect.made if kind in ("progress", "update")] == [0, 100]
 
 
 def test_keys_have_the_form_that_prefect_accepts(prefect: Prefect) -> None:
