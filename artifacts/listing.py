@@ -71,6 +71,11 @@ class Listed(NamedTuple):
     aliases: tuple[str, ...]
     entry: Entry
 
+    @property
+    def made(self) -> tuple[str, int]:
+        """When it was made, for what is newest; of two versions of one second the higher one is."""
+        return self.entry.created, self.ref.version or 0
+
 
 class _Record(NamedTuple):
     """What is stored for one name. A version's entry is None if it was damaged when that was written."""

@@ -147,7 +147,7 @@ class StoreCatalog:
 
     def _newest(self, limit: int, kinds: tuple[str, ...] = ()) -> list[Listed]:
         found = [item for item in listing(self._store.backend) if not kinds or item.ref.kind in kinds]
-        return sorted(found, key=lambda item: item.entry.created, reverse=True)[:limit]
+        return sorted(found, key=lambda item: item.made, reverse=True)[:limit]
 
     def _headlines(self) -> dict[str, str]:
         """Ref -> the number that matters most, of every artifact."""

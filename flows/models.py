@@ -23,7 +23,7 @@ class StoreModels:
     def models(self) -> list[ModelEntry]:
         """Every model, newest first."""
         found = [item for item in listing(self._store.backend) if item.ref.kind in CHAT_KINDS]
-        found.sort(key=lambda item: item.entry.created, reverse=True)
+        found.sort(key=lambda item: item.made, reverse=True)
         return [
             ModelEntry(
                 str(item.ref), item.aliases, int(datetime.fromisoformat(item.entry.created).timestamp()),

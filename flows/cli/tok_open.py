@@ -76,7 +76,7 @@ def default_ref(store: Store) -> str:
         raise ResourceError(
             f"no tokenizer in {store.backend.url} yet", f"nanochat run demo trains one; {ELSE}"
         )
-    return str(max(found, key=lambda item: item.entry.created).ref)
+    return str(max(found, key=lambda item: item.made).ref)
 
 
 def _at(path: Path) -> Opened:

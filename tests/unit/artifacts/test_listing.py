@@ -193,3 +193,13 @@ def test_of_a_bucket_only_what_changed_is_read_again(
     asked.clear()
     assert [str(item.ref) for item in listing(backend)] == ["base/other@v1"]
     assert "demo" not in kept.read_text(encoding="utf-8")
+
+
+def test_of_two_versions_of_one_second_the_higher_one_is_newer(make, store: Store) -> None:
+    for number in range(2):
+        make.commit(config={"a": number}, files={"x": b"%d" % number})
+    first, second = (
+        item._replace(entry=item.entry._replace(created="2026-01-01T00:00:00+00:00"))
+        for item in listing(store.backend)
+    )
+    assert first.made < second.made
